@@ -1,0 +1,201 @@
+// Package capi holds the fields that capplunder reads of Cluster API objects and
+// of its own PlunderCluster and PlunderMachine, decodes them from YAML, gives
+// them their defaults, links them together and validates them. It is pure: no
+// files, no network, no clock.
+package capi
+
+import (
+	"fmt"
+	"strings"
+)
+
+// API groups and the one version of ours.
+const (
+	GroupCluster        = "cluster.x-k8s.io"
+	GroupInfrastructure = "infrastructure.cluster.x-k8s.io"
+	VersionPlunder      = "v1alpha1"
+
+	// LabelCluster names the cluster of a Machine (the only link in v1alpha2).
+	LabelCluster = "cluster.x-k8s.io/cluster-name"
+	// LabelControlPlane marks a control plane Machine: non-empty in v1alpha2,
+	// presence is enough from v1alpha3 on (CAPI contract, section 2 of our notes).
+	LabelControlPlane = "cluster.x-k8s.io/control-plane"
+	// AnnotationPaused stops everything for an object, whatever its value.
+	AnnotationPaused = "cluster.x-k8s.io/paused"
+	// AnnotationManagedBy on a PlunderCluster: another system owns it.
+	AnnotationManagedBy = "cluster.x-k8s.io/managed-by"
+
+	// DefaultNamespace is used where an object names none.
+	DefaultNamespace = "default"
+	// DefaultDeploymentType is the boot configuration of a PlunderMachine that names none.
+	DefaultDeploymentType = "preseed"
+	// ProviderIDPrefix precedes the MAC (colon form, lower case) in a provider ID.
+	ProviderIDPrefix = "plunder://"
+)
+
+// ProviderID is the provider ID of the machine with this MAC.
+func ProviderID(mac string) string { return ProviderIDPrefix + mac }
+
+// Key names an object within its kind.
+type Key struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+}
+
+// String is "namespace/name".
+func (k Key) String() string { return k.Namespace + "/" + k.Name }
+
+// ParseKey reads "namespace/name", or "name" in the given namespace.
+func ParseKey(s, namespace string) Key {
+	if ns, name, ok := strings.Cut(s, "/"); ok {
+		return Key{Namespace: ns, Name: name}
+	}
+	return Key{Namespace: namespace, Name: s}
+}
+
+// Origin says where an object was read: a file name (or URL, or "-"), the
+// document in it (from 1) and the first line of that document (from 1).
+type Origin struct {
+	File     string
+	Document int
+	Line     int
+}
+
+// String is "file:line" (with the document number when there is more than one to confuse).
+func (o Origin) String() string {
+	if o.File == "" {
+		return "(cluster)"
+	}
+	return fmt.Sprintf("%s:%d", o.File, o.Line)
+}
+
+// Document is one YAML or JSON document, undecoded.
+type Document struct {
+	Origin Origin
+	Raw    []byte
+}
+
+// Set is everything given to a run, linked.
+type Set struct {
+	Clusters []*Cluster // sorted by key
+	Machines []*Machine // sorted by key
+}
+
+// Endpoint is a control plane endpoint. Host is an IPv4 address or DNS name.
+type Endpoint struct {
+	Host string `json:"host,omitempty"`
+	Port int    `json:"port,omitempty"`
+}
+
+// IsZero reports whether no endpoint was given.
+func (e Endpoint) IsZero() bool { return e.Host == "" }
+
+// Cluster is a CAPI Cluster with its PlunderCluster.
+type Cluster struct {
+	Key
+	APIVersion    string // group/version as given
+	Labels        map[string]string
+	Annotations   map[string]string
+	PodCIDRs      []string
+	ServiceCIDRs  []string
+	ServiceDomain string
+	Endpoint      Endpoint // spec.controlPlaneEndpoint of Cluster, else of PlunderCluster
+	Paused        bool     // spec.paused or the annotation
+	Infra         *PlunderCluster
+	Machines      []*Machine // of this cluster, sorted by key
+	Origin        Origin
+	Object        map[string]any // the untouched original
+}
+
+// PlunderCluster is infrastructure.cluster.x-k8s.io/v1alpha1.
+type PlunderCluster struct {
+	Key
+	Annotations map[string]string
+	Spec        PlunderClusterSpec
+	Origin      Origin
+	Object      map[string]any
+}
+
+// PlunderClusterSpec is strict: an unknown field is an error.
+type PlunderClusterSpec struct {
+	// StaticMAC is the MAC of the (single) control plane machine, for machines
+	// that name none themselves (2019 field).
+	StaticMAC string `json:"staticMAC,omitempty"`
+	// StaticIP is the IPv4 address of the (single) control plane machine, likewise (2019 field).
+	StaticIP string `json:"staticIP,omitempty"`
+	// ControlPlaneMacPool: control plane machines without a MAC of their own are taken from these.
+	ControlPlaneMacPool []string `json:"controlPlaneMacPool,omitempty"`
+	// ControlPlaneEndpoint is where the API server is reached.
+	ControlPlaneEndpoint Endpoint `json:"controlPlaneEndpoint,omitempty"`
+}
+
+// Machine is a CAPI Machine with its PlunderMachine.
+type Machine struct {
+	Key
+	APIVersion   string
+	Labels       map[string]string
+	Annotations  map[string]string
+	ClusterName  string   // as given
+	Cluster      *Cluster // never nil after Link
+	ControlPlane bool
+	// Version is "vX.Y.Z", or empty when none was given (then only an OS is installed).
+	Version string
+	// BootstrapData is spec.bootstrap.data (v1alpha2); "" is no data.
+	BootstrapData string
+	// DataSecretName is spec.bootstrap.dataSecretName (v1alpha3 on); nil when absent.
+	DataSecretName *string
+	ProviderID     string // spec.providerID as given
+	Paused         bool   // its own annotation, its PlunderMachine's, or its cluster's pause
+	Infra          *PlunderMachine
+	Origin         Origin
+	Object         map[string]any
+}
+
+// Role names of a machine.
+const (
+	RoleControlPlane = "control-plane"
+	RoleWorker       = "worker"
+)
+
+// Role is the machine's role in its cluster.
+func (m *Machine) Role() string {
+	if m.ControlPlane {
+		return RoleControlPlane
+	}
+	return RoleWorker
+}
+
+// PlunderMachine is infrastructure.cluster.x-k8s.io/v1alpha1.
+type PlunderMachine struct {
+	Key
+	Labels      map[string]string
+	Annotations map[string]string
+	Spec        PlunderMachineSpec
+	Origin      Origin
+	Object      map[string]any
+}
+
+// PlunderMachineSpec is strict: an unknown field is an error. After decoding,
+// MACs are lower case with colons and DeploymentType has its default.
+type PlunderMachineSpec struct {
+	ProviderID          string   `json:"providerID,omitempty"`
+	ControlPlaneMacPool []string `json:"controlPlaneMacPool,omitempty"`
+	// IPAddress is the IPv4 address the machine gets.
+	IPAddress string `json:"ipaddress,omitempty"`
+	// MACAddress pins the machine to this hardware.
+	MACAddress string `json:"macaddress,omitempty"`
+	// DockerVersion is the docker-ce version for Kubernetes below 1.24.
+	DockerVersion string `json:"dockerVersion,omitempty"`
+	// DeploymentType is the name of the plunder boot configuration to install.
+	DeploymentType string `json:"deploymentType,omitempty"`
+	// Repo overrides where Kubernetes packages come from.
+	Repo *PackageRepo `json:"repo,omitempty"`
+}
+
+// PackageRepo is a package repository with the Kubernetes packages.
+type PackageRepo struct {
+	// Apt is a whole sources.list line.
+	Apt string `json:"apt,omitempty"`
+	// Key is the URL of the repository's signing key.
+	Key string `json:"key,omitempty"`
+}
