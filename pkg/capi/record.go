@@ -48,6 +48,7 @@ type Record struct {
 	Disks     []Disk // seen when the OS was proved, for the wipe
 
 	// Result.
+	Kubernetes string // version installed on it ("vX.Y.Z"), "" for none
 	ProviderID string // plunder://<mac>, set when the machine is ready
 	Ready      bool
 	Phase      Phase
