@@ -1,7 +1,7 @@
 // Package wire holds the JSON shapes that plunder servers send and accept, and
 // the few errors a caller has to tell apart. It owns no behaviour: no HTTP, no
 // files, no clock. Every field was seen in a recording of a real server (v0.5 of
-// November 2019, or May 2020); the recordings are in ../testdata.
+// November 2019, or May 2020); the recordings are in ../recording/testdata.
 package wire
 
 import (
