@@ -16,45 +16,46 @@ const (
 )
 
 // Record is what capplunder knows about one machine: the claim (MAC, address,
-// host name), how far it got, and what was observed. A Store keeps it; in the
-// local store and in Kubernetes it is spread over status, spec.providerID and
-// annotations of the Machine and the PlunderMachine.
+// host name), how far it got, and what was observed. A Store keeps it: its JSON
+// in an annotation of the PlunderMachine is what is read back, and it is shown in
+// status and spec.providerID of the Machine and the PlunderMachine. The JSON
+// names are a file format: add fields, but do not rename them.
 type Record struct {
 	Key                   // of the CAPI Machine
-	PlunderMachine Key    // of its PlunderMachine
-	Cluster        string // name of the CAPI Cluster, in the same namespace
-	ControlPlane   bool
-	Version        string // Kubernetes version asked for, "" for none
-	DeploymentType string // plunder boot configuration
+	PlunderMachine Key    `json:"plunderMachine,omitzero"` // of its PlunderMachine
+	Cluster        string `json:"cluster,omitempty"`       // name of the CAPI Cluster, in the same namespace
+	ControlPlane   bool   `json:"controlPlane,omitempty"`
+	Version        string `json:"version,omitempty"`        // Kubernetes version asked for, "" for none
+	DeploymentType string `json:"deploymentType,omitempty"` // plunder boot configuration
 
 	// The claim. Recorded before anything is posted; never given twice.
-	MAC       string // colon form, lower case
-	Address   string // IPv4
-	HostName  string // <machine>-<5 letters or digits>, chosen once
-	Server    string // URL of the plunder server that has the machine
-	ClaimedAt time.Time
+	MAC       string    `json:"mac,omitempty"`      // colon form, lower case
+	Address   string    `json:"address,omitempty"`  // IPv4
+	HostName  string    `json:"hostName,omitempty"` // <machine>-<5 letters or digits>, chosen once
+	Server    string    `json:"server,omitempty"`   // URL of the plunder server that has the machine
+	ClaimedAt time.Time `json:"claimedAt,omitzero"`
 
 	// Progress. Step is the last step that was proved done ("" for none), as in
 	// pkg/apply/event. JobStep and JobID name the parlay job that was posted last
 	// and is not yet known to have ended.
-	Step    string
-	JobStep string
-	JobID   string
-	JobAt   time.Time
+	Step    string    `json:"step,omitempty"`
+	JobStep string    `json:"jobStep,omitempty"`
+	JobID   string    `json:"jobID,omitempty"`
+	JobAt   time.Time `json:"jobAt,omitzero"`
 
 	// Observations.
-	BootID    string // /proc/sys/kernel/random/boot_id of the installed system
-	OSReadyAt time.Time
-	Disks     []Disk // seen when the OS was proved, for the wipe
+	BootID    string    `json:"bootID,omitempty"` // /proc/sys/kernel/random/boot_id of the installed system
+	OSReadyAt time.Time `json:"osReadyAt,omitzero"`
+	Disks     []Disk    `json:"disks,omitempty"` // seen when the OS was proved, for the wipe
 
 	// Result.
-	Kubernetes string // version installed on it ("vX.Y.Z"), "" for none
-	ProviderID string // plunder://<mac>, set when the machine is ready
-	Ready      bool
-	Phase      Phase
-	Reason     string // CamelCase, for a phase that needs one
-	Message    string
-	UpdatedAt  time.Time
+	Kubernetes string    `json:"kubernetes,omitempty"` // version installed on it ("vX.Y.Z"), "" for none
+	ProviderID string    `json:"providerID,omitempty"` // plunder://<mac>, set when the machine is ready
+	Ready      bool      `json:"ready,omitempty"`
+	Phase      Phase     `json:"phase,omitempty"`
+	Reason     string    `json:"reason,omitempty"` // CamelCase, for a phase that needs one
+	Message    string    `json:"message,omitempty"`
+	UpdatedAt  time.Time `json:"updatedAt,omitzero"`
 }
 
 // Disk is a disk of a host, as seen over SSH.
@@ -70,17 +71,17 @@ func (r Record) Claimed() bool { return r.MAC != "" }
 
 // ClusterRecord is what capplunder knows about one cluster.
 type ClusterRecord struct {
-	Key                // of the CAPI Cluster
-	PlunderCluster Key // of its PlunderCluster, empty if it has none
-	Endpoint       Endpoint
+	Key                     // of the CAPI Cluster
+	PlunderCluster Key      `json:"plunderCluster,omitzero"` // of its PlunderCluster, empty if it has none
+	Endpoint       Endpoint `json:"endpoint,omitzero"`
 	// InitMachine is the control plane machine on which kubeadm init ran or runs.
-	InitMachine string
+	InitMachine string `json:"initMachine,omitempty"`
 	// Initialized is true once kubeadm init ended well.
-	Initialized bool
+	Initialized bool `json:"initialized,omitempty"`
 	// CAHash is "sha256:<hex>" of the cluster CA's public key. Public.
-	CAHash string
-	Ready  bool
-	Phase  Phase
+	CAHash string `json:"caHash,omitempty"`
+	Ready  bool   `json:"ready,omitempty"`
+	Phase  Phase  `json:"phase,omitempty"`
 }
 
 // Event types, as Kubernetes has them.
