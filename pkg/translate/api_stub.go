@@ -1,0 +1,73 @@
+package translate
+
+import (
+	"time"
+
+	"github.com/plunder-app/capplunder/pkg/capi"
+	"github.com/plunder-app/capplunder/pkg/plunder/wire"
+)
+
+func NewPlan(set *capi.Set, opts Options) (*Plan, error) { return &Plan{}, nil }
+func HostName(machine, suffix string) string             { return machine + "-" + suffix }
+func Deployment(mp *MachinePlan, mac, hostname string) wire.Deployment {
+	return wire.Deployment{}
+}
+func TaskName(task, job string) string { return task + "#" + job }
+func PortProbe(job, logHost string, addresses []string) (wire.Map, error) {
+	return wire.Map{}, nil
+}
+func ReadPortProbe(l wire.Log, job string) (open []string, done bool, err error) {
+	return nil, false, nil
+}
+func HostProbe(job string, addresses []string) (wire.Map, error) { return wire.Map{}, nil }
+
+type Facts struct {
+	ID, Like, Version, Codename, Arch, PackageManager string
+	Systemd, Bash, Node                               bool
+	Cgroup, UID                                       int
+	Kernel, Host, Kubeadm                             string
+	MACs                                              []string
+	BootID                                            string
+	Uptime                                            time.Duration
+	Disks                                             []capi.Disk
+}
+
+func ReadHostProbe(l wire.Log, job string) (f Facts, done bool, err error) {
+	return Facts{}, false, nil
+}
+
+type Guard struct{ MAC, BootID string }
+type Target struct {
+	Address, HostName string
+	Guard             Guard
+	Root              bool
+}
+type Secret string
+
+func (s Secret) String() string { return "***" }
+func (s Secret) Reveal() string { return string(s) }
+
+type Token struct {
+	ID     string
+	Secret Secret
+}
+
+func Packages(job string, t Target, k *Kubernetes, f Facts) (wire.Map, error) {
+	return wire.Map{}, nil
+}
+func Init(job string, t Target, k *Kubernetes, f Facts, tok Token) (wire.Map, error) {
+	return wire.Map{}, nil
+}
+func ReadInit(l wire.Log, job string) (caHash string, err error) { return "", nil }
+func Credentials(job string, t Target, k *Kubernetes, toks []Token, expires time.Time) (wire.Map, error) {
+	return wire.Map{}, nil
+}
+func ReadCredentials(l wire.Log, job string) (caHash string, err error) { return "", nil }
+func Join(job string, t Target, k *Kubernetes, f Facts, tok Token, endpoint capi.Endpoint, caHash string) (wire.Map, error) {
+	return wire.Map{}, nil
+}
+func Wipe(job string, t Target, disks []capi.Disk, delay time.Duration) (wire.Map, error) {
+	return wire.Map{}, nil
+}
+func ReadWipe(l wire.Log, job string, disks []capi.Disk) (done bool, err error) { return false, nil }
+func Explain(e wire.LogEntry) string                                            { return e.Error }
