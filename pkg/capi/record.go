@@ -46,7 +46,8 @@ type Record struct {
 	// Observations.
 	BootID    string    `json:"bootID,omitempty"` // /proc/sys/kernel/random/boot_id of the installed system
 	OSReadyAt time.Time `json:"osReadyAt,omitzero"`
-	Disks     []Disk    `json:"disks,omitempty"` // seen when the OS was proved, for the wipe
+	Disks     []Disk    `json:"disks,omitempty"`  // seen when the OS was proved, for the wipe
+	WipedAt   time.Time `json:"wipedAt,omitzero"` // when the wipe was proved, for the way back to the pool
 
 	// Result.
 	Kubernetes string    `json:"kubernetes,omitempty"` // version installed on it ("vX.Y.Z"), "" for none

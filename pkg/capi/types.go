@@ -29,6 +29,12 @@ const (
 	DefaultNamespace = "default"
 	// DefaultDeploymentType is the boot configuration of a PlunderMachine that names none.
 	DefaultDeploymentType = "preseed"
+	// DefaultEndpointPort is the port of a control plane endpoint that names none.
+	DefaultEndpointPort = 6443
+	// DefaultPodCIDR is where pods live if the Cluster does not say (flannel's default).
+	DefaultPodCIDR = "10.244.0.0/16"
+	// DefaultServiceCIDR is where services live if the Cluster does not say (kubeadm's default).
+	DefaultServiceCIDR = "10.96.0.0/12"
 	// ProviderIDPrefix precedes the MAC (colon form, lower case) in a provider ID.
 	ProviderIDPrefix = "plunder://"
 )
@@ -61,10 +67,13 @@ type Origin struct {
 	Line     int
 }
 
-// String is "file:line" (with the document number when there is more than one to confuse).
+// String is "file:line", or just the file when the line is not known.
 func (o Origin) String() string {
-	if o.File == "" {
+	switch {
+	case o.File == "":
 		return "(cluster)"
+	case o.Line == 0:
+		return o.File
 	}
 	return fmt.Sprintf("%s:%d", o.File, o.Line)
 }
@@ -79,6 +88,9 @@ type Document struct {
 type Set struct {
 	Clusters []*Cluster // sorted by key
 	Machines []*Machine // sorted by key
+	// Warnings are for people: what was left out and why, what is allowed but odd.
+	// Each starts with file and line.
+	Warnings []string
 }
 
 // Endpoint is a control plane endpoint. Host is an IPv4 address or DNS name.
@@ -99,12 +111,14 @@ type Cluster struct {
 	PodCIDRs      []string
 	ServiceCIDRs  []string
 	ServiceDomain string
-	Endpoint      Endpoint // spec.controlPlaneEndpoint of Cluster, else of PlunderCluster
-	Paused        bool     // spec.paused or the annotation
-	Infra         *PlunderCluster
-	Machines      []*Machine // of this cluster, sorted by key
-	Origin        Origin
-	Object        map[string]any // the untouched original
+	// Endpoint is spec.controlPlaneEndpoint of the Cluster, else of its
+	// PlunderCluster; a host without a port gets DefaultEndpointPort.
+	Endpoint Endpoint
+	Paused   bool // spec.paused or the annotation
+	Infra    *PlunderCluster
+	Machines []*Machine // of this cluster, sorted by key
+	Origin   Origin
+	Object   map[string]any // the untouched original
 }
 
 // PlunderCluster is infrastructure.cluster.x-k8s.io/v1alpha1.
@@ -144,7 +158,7 @@ type Machine struct {
 	BootstrapData string
 	// DataSecretName is spec.bootstrap.dataSecretName (v1alpha3 on); nil when absent.
 	DataSecretName *string
-	ProviderID     string // spec.providerID as given
+	ProviderID     string // spec.providerID, its MAC in colon form, lower case
 	Paused         bool   // its own annotation, its PlunderMachine's, or its cluster's pause
 	Infra          *PlunderMachine
 	Origin         Origin
@@ -176,7 +190,8 @@ type PlunderMachine struct {
 }
 
 // PlunderMachineSpec is strict: an unknown field is an error. After decoding,
-// MACs are lower case with colons and DeploymentType has its default.
+// MACs are lower case with colons, DeploymentType has its default, and a control
+// plane machine without an address of its own has its PlunderCluster's StaticIP.
 type PlunderMachineSpec struct {
 	ProviderID          string   `json:"providerID,omitempty"`
 	ControlPlaneMacPool []string `json:"controlPlaneMacPool,omitempty"`
