@@ -16,6 +16,7 @@ const (
 	Done       Type = "Done"       // a machine finished a step
 	Skipped    Type = "Skipped"    // nothing to do for this machine; Message says why
 	Ready      Type = "Ready"      // a machine is finished and recorded
+	Deleted    Type = "Deleted"    // delete: a machine is wiped, back in the pool and forgotten
 	Failed     Type = "Failed"     // a machine failed for good; Step and Message say where and why
 	TimedOut   Type = "TimedOut"   // a machine ran into a deadline
 	Cancelled  Type = "Cancelled"  // a machine was interrupted; it can be resumed
@@ -80,9 +81,10 @@ type PlannedMachine struct {
 	Steps   []Step `json:"steps"`
 }
 
-// Counts sums a run up. Ready + Skipped + Failed + TimedOut + NoHardware + Cancelled is all machines.
+// Counts sums a run up. All fields together are all machines of the run.
 type Counts struct {
 	Ready      int `json:"ready"`
+	Deleted    int `json:"deleted"`
 	Skipped    int `json:"skipped"`
 	Failed     int `json:"failed"`
 	TimedOut   int `json:"timedOut"`

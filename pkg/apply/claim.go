@@ -1,0 +1,121 @@
+package apply
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/plunder-app/capplunder/pkg/apply/event"
+	"github.com/plunder-app/capplunder/pkg/apply/wait"
+	"github.com/plunder-app/capplunder/pkg/capi"
+	"github.com/plunder-app/capplunder/pkg/translate"
+)
+
+// findHardware gives hardware to the whole batch, as far as there is any, and
+// waits for more until the hardware time-out. A machine is started as soon as its
+// claim is recorded; those that get none end with ErrNoHardware.
+func (r *run) findHardware(ctx context.Context, batch []*machine, start func(*machine)) {
+	for _, m := range batch {
+		m.begin(event.StepHardware)
+	}
+	waiting := batch
+	told := map[capi.Key]bool{}
+	spec := r.spec("find free hardware", func(string) {})
+	spec.Limit, spec.LimitName = r.opts.HardwareTimeout, "--hardware-timeout"
+	err := wait.Until(ctx, spec, func(ctx context.Context) (string, error) {
+		hw, err := r.look(ctx)
+		if err != nil {
+			for _, m := range waiting {
+				m.observe(err.Error())
+			}
+			return "", retryable(err)
+		}
+		got, why := assign(requests(waiting), hw)
+		var rest []*machine
+		for _, m := range waiting {
+			a, ok := got[m.key]
+			if !ok {
+				m.homeless(ctx, why[m.key], !told[m.key])
+				told[m.key] = true
+				rest = append(rest, m)
+				continue
+			}
+			if err := m.claim(ctx, a.mac); err != nil {
+				m.finish(ctx, m.fail(err))
+				continue
+			}
+			m.done(a.reason)
+			start(m)
+		}
+		if waiting = rest; len(waiting) > 0 {
+			return fmt.Sprintf("%d machines without hardware; %s", len(waiting), why[waiting[0].key]), wait.Pending(ErrNoHardware)
+		}
+		return "", nil
+	})
+	for _, m := range waiting {
+		m.finish(ctx, &MachineError{Key: m.key, Step: event.StepHardware, Err: err, Next: "capplunder get unleased"})
+	}
+}
+
+func requests(machines []*machine) []request {
+	reqs := make([]request, len(machines))
+	for i, m := range machines {
+		reqs[i] = request{key: m.key, macs: m.plan.MACs, pinnedBy: m.plan.PinnedBy}
+	}
+	return reqs
+}
+
+// look reads what the server and the store say about hardware.
+func (r *run) look(ctx context.Context) (hardware, error) {
+	leases, now, err := r.server.Unleased(ctx)
+	if err != nil {
+		return hardware{}, err
+	}
+	deployments, err := r.server.Deployments(ctx)
+	if err != nil {
+		return hardware{}, err
+	}
+	records, err := r.store.Records(ctx)
+	if err != nil {
+		return hardware{}, err
+	}
+	hw := hardware{leases: leases, now: now, deployments: deployments, claimed: map[string]capi.Key{}, maxAge: r.opts.MaxAge}
+	for _, rec := range records {
+		if rec.Claimed() {
+			hw.claimed[rec.MAC] = rec.Key
+		}
+	}
+	return hw, nil
+}
+
+// homeless says that there is no hardware for the machine (yet).
+func (m *machine) homeless(ctx context.Context, why string, first bool) {
+	if first {
+		m.run.emit(m.event(event.Event{Type: event.NoHardware, Step: event.StepHardware, Message: "No Hardware found: " + why}))
+	} else {
+		m.observe("no hardware found: " + why)
+	}
+	m.note(ctx, capi.EventWarning, capi.ReasonNoHardware, "Plunder has no available hardware to provision")
+}
+
+// claim records MAC, address and host name before anything is posted, so that no
+// interruption can give them away a second time.
+func (m *machine) claim(ctx context.Context, mac string) error {
+	return m.save(ctx, func(rec *capi.Record) {
+		rec.MAC = mac
+		rec.Address = m.plan.Deployment.Config.Address
+		if rec.HostName == "" {
+			rec.HostName = translate.HostName(m.key.Name, m.run.random(5))
+		}
+		rec.Server = m.run.server.URL()
+		rec.ClaimedAt = time.Now().UTC()
+		rec.Phase, rec.Reason, rec.Message = capi.PhaseProvisioning, "", ""
+	})
+}
+
+// unclaim gives hardware back that was never written to.
+func (m *machine) unclaim(ctx context.Context) error {
+	return m.save(ctx, func(rec *capi.Record) {
+		rec.MAC, rec.Address, rec.Server, rec.ClaimedAt = "", "", "", time.Time{}
+	})
+}

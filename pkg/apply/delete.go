@@ -1,0 +1,395 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/plunder-app/capplunder/pkg/apply/event"
+	"github.com/plunder-app/capplunder/pkg/apply/wait"
+	"github.com/plunder-app/capplunder/pkg/capi"
+	"github.com/plunder-app/capplunder/pkg/plunder/wire"
+	"github.com/plunder-app/capplunder/pkg/translate"
+)
+
+// resetDelay is the time between the proof of a wipe and the reset, so that the
+// SSH session ends cleanly and the log says that the wipe worked.
+const resetDelay = 10 * time.Second
+
+// NoRecordError: machines that were to be deleted are not in the store.
+type NoRecordError struct {
+	Keys  []capi.Key
+	Store string
+}
+
+// Error implements error.
+func (e *NoRecordError) Error() string {
+	names := make([]string, len(e.Keys))
+	for i, k := range e.Keys {
+		names[i] = k.String()
+	}
+	return fmt.Sprintf("the %s has no Machine %s", e.Store, strings.Join(names, ", "))
+}
+
+// Delete wipes machines and gives them back to the pool. Targets come from the
+// records only. confirm is asked before anything is sent or written, with all
+// records; its error ends the run. A machine whose wipe is not proved keeps its
+// record. It is safe to run again after any interruption.
+func (e *Engine) Delete(ctx context.Context, keys []capi.Key, confirm func([]capi.Record) error) (Result, error) {
+	if e.opts.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = wait.WithLimit(ctx, e.opts.Timeout, "--timeout")
+		defer cancel()
+	}
+	unlock, err := e.lock(ctx, "delete")
+	if err != nil {
+		return Result{}, err
+	}
+	r, end := e.newRun(ctx)
+	res, err := r.delete(ctx, keys, confirm)
+	end()
+	return res, errors.Join(err, unlock())
+}
+
+func (r *run) delete(ctx context.Context, keys []capi.Key, confirm func([]capi.Record) error) (Result, error) {
+	var records []capi.Record
+	missing := &NoRecordError{Store: r.store.String()}
+	for _, k := range keys {
+		rec, ok, err := r.store.Record(ctx, k)
+		switch {
+		case err != nil:
+			return Result{}, err
+		case !ok:
+			missing.Keys = append(missing.Keys, k)
+		default:
+			records = append(records, rec)
+		}
+	}
+	if len(missing.Keys) > 0 {
+		return Result{}, missing
+	}
+	if err := confirm(records); err != nil {
+		return Result{}, err
+	}
+	if _, err := r.server.ServerConfig(ctx); err != nil {
+		return Result{}, err
+	}
+	plan := event.Event{Type: event.PlanReady, Message: fmt.Sprintf("%d machines to wipe on %s", len(records), r.server.URL())}
+	for _, rec := range records {
+		m := &machine{run: r, key: rec.Key, rec: rec, deleting: true, step: event.StepIdentity}
+		r.machines = append(r.machines, m)
+		role := capi.RoleWorker
+		if rec.ControlPlane {
+			role = capi.RoleControlPlane
+		}
+		plan.Machines = append(plan.Machines, event.PlannedMachine{
+			Machine: rec.Key.String(), Role: role,
+			Steps: []event.Step{event.StepIdentity, event.StepRelease, event.StepWipe, event.StepReturn, event.StepForget},
+		})
+	}
+	r.emit(plan)
+	var wg sync.WaitGroup
+	for _, m := range r.machines {
+		wg.Go(func() { m.finish(ctx, m.remove(ctx)) })
+	}
+	wg.Wait()
+	return r.summary()
+}
+
+// remove takes one machine back. The order matters: identity first, then the
+// deployment is pointed at the reboot loop so that no reset can install the
+// machine again, only then the wipe, and the record goes last.
+func (m *machine) remove(ctx context.Context) error {
+	if !m.rec.Claimed() {
+		return m.forget(ctx, "it never had hardware")
+	}
+	if m.rec.Server != m.run.server.URL() {
+		return m.fail(&SafetyError{fmt.Sprintf("it was claimed on %s, this run talks to %s", m.rec.Server, m.run.server.URL())})
+	}
+	err := m.save(ctx, func(rec *capi.Record) {
+		rec.Phase, rec.Ready, rec.Reason, rec.Message = capi.PhaseDeleting, false, "Deleting", ""
+	})
+	if err != nil {
+		return m.fail(err)
+	}
+	m.note(ctx, capi.EventNormal, capi.ReasonDelete, "Plunder has begun removing the machine")
+
+	wipeCtx, cancel := wait.WithLimit(ctx, m.run.opts.WipeTimeout, "--wipe-timeout")
+	defer cancel()
+	if m.rec.WipedAt.IsZero() && m.rec.JobStep == string(event.StepWipe) {
+		if err := m.adoptWipe(wipeCtx); err != nil {
+			return err
+		}
+	}
+	said := "wiped"
+	if m.rec.WipedAt.IsZero() {
+		blank, err := m.identify(wipeCtx)
+		switch {
+		case err != nil:
+			return err
+		case blank:
+			said = "it was blank"
+		default:
+			if err := m.wipe(wipeCtx); err != nil {
+				return err
+			}
+		}
+	}
+	if err := m.awaitReturn(ctx); err != nil {
+		return err
+	}
+	if err := m.forget(ctx, said); err != nil {
+		return err
+	}
+	m.note(ctx, capi.EventNormal, capi.ReasonDelete, fmt.Sprintf("Machine %s is back in the pool (%s)", m.rec.MAC, said))
+	return nil
+}
+
+// adoptWipe looks whether a wipe that an earlier run posted has ended well. If
+// that cannot be seen any more, the machine is looked at from the start.
+func (m *machine) adoptWipe(ctx context.Context) error {
+	m.begin(event.StepWipe)
+	id, disks := m.rec.JobID, rootDisks(m.rec.Disks)
+	guard := translate.Guard{MAC: m.rec.MAC, BootID: m.rec.BootID}
+	j := job{
+		step: event.StepWipe, address: m.rec.Address, observe: m.observe, restore: m.ensureDeployment,
+		build: func(id string) (wire.Map, error) {
+			return translate.Wipe(id, translate.Target{Address: m.rec.Address, HostName: m.rec.HostName, Guard: guard}, disks, resetDelay)
+		},
+	}
+	l, err := m.run.followJob(ctx, j, id)
+	if ctx.Err() != nil {
+		return m.fail(err)
+	}
+	if done, rerr := translate.ReadWipe(l, id, disks); err == nil && rerr == nil && done {
+		return m.wiped(ctx)
+	}
+	err = m.save(ctx, func(rec *capi.Record) { rec.JobStep, rec.JobID, rec.JobAt = "", "", time.Time{} })
+	if err != nil {
+		return m.fail(err)
+	}
+	return nil
+}
+
+// identify proves that the host at the address is the machine, and releases the
+// machine: before the proof when it never had a system of ours (nothing must be
+// installed while we look), after it otherwise. blank means that the machine is in
+// the reboot loop and has no system to wipe.
+func (m *machine) identify(ctx context.Context) (blank bool, err error) {
+	if !m.installed() {
+		if err := m.release(ctx); err != nil {
+			return false, err
+		}
+	}
+	m.begin(event.StepIdentity)
+	if m.installed() {
+		m.facts, err = m.run.prober.await(ctx, m)
+	} else {
+		blank, err = m.hostOrLoop(ctx)
+	}
+	if err != nil {
+		return false, m.fail(err)
+	}
+	if blank {
+		m.done("the machine is in the reboot loop, nothing was installed on it")
+		return true, nil
+	}
+	if err := sameDisks(m.rec.Disks, m.facts.Disks); err != nil {
+		return false, m.fail(err)
+	}
+	err = m.save(ctx, func(rec *capi.Record) { rec.BootID, rec.Disks = m.facts.BootID, m.facts.Disks })
+	if err != nil {
+		return false, m.fail(err)
+	}
+	m.done(fmt.Sprintf("host %s at %s has MAC %s", m.facts.Host, m.rec.Address, m.rec.MAC))
+	return false, m.release(ctx)
+}
+
+// hostOrLoop waits until either the host answers or the machine is seen in the
+// reboot loop, whichever comes first.
+func (m *machine) hostOrLoop(ctx context.Context) (blank bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	since := time.Now()
+	loop := make(chan error, 1)
+	still := *m // the prober's half works with the machine itself
+	go func() {
+		loop <- wait.Until(ctx, still.spec("see the machine in the pool"), func(ctx context.Context) (string, error) {
+			return still.seenSince(ctx, since)
+		})
+		cancel()
+	}()
+	facts, err := m.run.prober.await(ctx, m)
+	if err == nil {
+		m.facts = facts
+		cancel()
+		<-loop
+		return false, nil
+	}
+	if lerr := <-loop; lerr == nil {
+		return true, nil
+	}
+	return false, err
+}
+
+// seenSince looks whether the machine was seen in the pool after a moment of our
+// clock. The server's clock may be another.
+func (m *machine) seenSince(ctx context.Context, since time.Time) (string, error) {
+	leases, now, err := m.run.server.Unleased(ctx)
+	if err != nil {
+		return "", retryable(err)
+	}
+	skew := time.Until(now)
+	for _, l := range leases {
+		if !strings.EqualFold(l.MAC, m.rec.MAC) {
+			continue
+		}
+		if l.Time.Add(-skew).After(since) {
+			return "", nil
+		}
+		return fmt.Sprintf("last seen booting %s ago", now.Sub(l.Time).Round(time.Second)), wait.Pending(nil)
+	}
+	return m.rec.MAC + " is not in the unleased list", wait.Pending(nil)
+}
+
+// sameDisks refuses when the disk that holds the system is not the one that was
+// recorded when the system was installed.
+func sameDisks(recorded, seen []capi.Disk) error {
+	roots := rootDisks(seen)
+	if len(roots) == 0 {
+		return &SafetyError{"the host does not say which disk holds its root file system; nothing was wiped"}
+	}
+	if len(recorded) == 0 {
+		return nil
+	}
+	for _, d := range roots {
+		if !slices.ContainsFunc(rootDisks(recorded), func(r capi.Disk) bool { return r.ID == d.ID && r.Bytes == d.Bytes }) {
+			return &SafetyError{fmt.Sprintf("disk %s (%s, %d bytes) is not the one the system was installed on; nothing was wiped", d.Device, d.ID, d.Bytes)}
+		}
+	}
+	return nil
+}
+
+func rootDisks(disks []capi.Disk) []capi.Disk {
+	var roots []capi.Disk
+	for _, d := range disks {
+		if slices.Contains(strings.Split(d.Flags, ","), "root") {
+			roots = append(roots, d)
+		}
+	}
+	return roots
+}
+
+func (m *machine) release(ctx context.Context) error {
+	m.begin(event.StepRelease)
+	err := wait.Until(ctx, m.spec("point the machine at the reboot loop"), func(ctx context.Context) (string, error) {
+		return "", retryable(m.run.server.ReleaseDeployment(ctx, m.rec.MAC, m.rec.Address, m.rec.HostName))
+	})
+	if err == nil {
+		err = m.save(ctx, func(rec *capi.Record) { rec.Step = string(event.StepRelease) })
+	}
+	if err != nil {
+		return m.fail(err)
+	}
+	m.done("boots into the reboot loop from now on")
+	return nil
+}
+
+func (m *machine) wipe(ctx context.Context) error {
+	m.begin(event.StepWipe)
+	disks := rootDisks(m.rec.Disks)
+	var jobID string
+	l, err := m.job(ctx, event.StepWipe, translate.Guard{MAC: m.rec.MAC, BootID: m.rec.BootID}, func(id string, t translate.Target) (wire.Map, error) {
+		jobID = id
+		return translate.Wipe(id, t, disks, resetDelay)
+	})
+	if err == nil {
+		var done bool
+		if done, err = translate.ReadWipe(l, jobID, disks); err == nil && !done {
+			err = errors.New("the wipe was not proved")
+		}
+	}
+	if err != nil {
+		return m.fail(err)
+	}
+	return m.wiped(ctx)
+}
+
+func (m *machine) wiped(ctx context.Context) error {
+	err := m.save(ctx, func(rec *capi.Record) {
+		rec.Step, rec.WipedAt = string(event.StepWipe), time.Now().UTC()
+		rec.JobStep, rec.JobID, rec.JobAt = "", "", time.Time{}
+	})
+	if err != nil {
+		return m.fail(err)
+	}
+	names := make([]string, 0, 1)
+	for _, d := range rootDisks(m.rec.Disks) {
+		names = append(names, fmt.Sprintf("%s (%s)", d.Device, d.ID))
+	}
+	m.done("wiped and read back: " + strings.Join(names, ", "))
+	return nil
+}
+
+// awaitReturn waits until the machine is seen in the pool after the wipe.
+func (m *machine) awaitReturn(ctx context.Context) error {
+	m.begin(event.StepReturn)
+	spec := m.spec("wait for the machine to come back to the pool")
+	spec.Limit, spec.LimitName = m.run.opts.ReturnTimeout, "--return-timeout"
+	since := m.rec.WipedAt
+	if since.IsZero() {
+		since = m.stepped // it was blank
+	}
+	err := wait.Until(ctx, spec, func(ctx context.Context) (string, error) { return m.seenSince(ctx, since) })
+	if err != nil {
+		return m.fail(err)
+	}
+	m.done("seen in the pool")
+	return nil
+}
+
+// forget removes the deployment, the cluster's memory of the machine, and the record.
+func (m *machine) forget(ctx context.Context, said string) error {
+	m.begin(event.StepForget)
+	if m.rec.Claimed() {
+		err := wait.Until(ctx, m.limited("remove the deployment"), func(ctx context.Context) (string, error) {
+			return "", retryable(m.run.server.RemoveDeployment(ctx, m.rec.MAC))
+		})
+		if err != nil {
+			return m.fail(err)
+		}
+	}
+	saveCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveLimit)
+	defer cancel()
+	if err := m.forgetControlPlane(saveCtx); err != nil {
+		return m.fail(&RecordError{Key: m.key, Err: err})
+	}
+	if err := m.run.store.DeleteRecord(saveCtx, m.key); err != nil {
+		return m.fail(&RecordError{Key: m.key, Err: err})
+	}
+	m.message = said
+	m.done("deployment and record are gone")
+	return nil
+}
+
+func (m *machine) limited(what string) wait.Spec {
+	s := m.spec(what)
+	s.Limit, s.LimitName = m.run.opts.ReturnTimeout, "--return-timeout"
+	return s
+}
+
+// forgetControlPlane: a cluster whose first control plane is gone is not
+// initialised any more.
+func (m *machine) forgetControlPlane(ctx context.Context) error {
+	key := capi.Key{Namespace: m.key.Namespace, Name: m.rec.Cluster}
+	c, ok, err := m.run.store.ClusterRecord(ctx, key)
+	if err != nil || !ok || c.InitMachine != m.key.Name {
+		return err
+	}
+	c.InitMachine, c.Initialized, c.CAHash, c.Ready, c.Phase = "", false, "", false, capi.PhaseProvisioning
+	return m.run.store.SaveClusterRecord(ctx, c)
+}

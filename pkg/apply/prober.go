@@ -1,0 +1,382 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/plunder-app/capplunder/pkg/apply/wait"
+	"github.com/plunder-app/capplunder/pkg/capi"
+	"github.com/plunder-app/capplunder/pkg/plunder/wire"
+	"github.com/plunder-app/capplunder/pkg/translate"
+)
+
+const (
+	// probeChunk is how many hosts share one host probe. Hosts are probed one after
+	// the other within a map, and one that swallows packets costs two seconds.
+	probeChunk = 10
+	// directProbe is up to how many waiting hosts the port probe is left out: then
+	// one host probe costs the server no more and answers at once.
+	directProbe = 2
+	// probeLimit is how long one round of probing may take before its answer is
+	// given up and asked for again.
+	probeLimit = 2 * time.Minute
+	// bootSlack is how much longer than the time since its claim a host may say that
+	// it has been up: rounding, and clocks that do not run alike.
+	bootSlack = 5 * time.Second
+	// slowestProbe is the longest pause between two rounds.
+	slowestProbe = 30 * time.Second
+	// probeShare is the part of the server's time that probing may take: the pause is
+	// at least this many times the duration of the last POST.
+	probeShare = 10
+)
+
+// prober asks, for all machines of a run together, which of them answer. Each
+// POST /parlay costs the server time and memory for every deployment it has, so a
+// round is one POST that looks at SSH ports from the server, whatever the number
+// of machines, and one more for every few machines that newly answer.
+type prober struct {
+	run *run
+
+	mu      sync.Mutex
+	waiting map[*probing]bool
+	active  bool
+}
+
+// probing is one machine's wait. The machine itself belongs to its own goroutine,
+// which may leave at any time: the prober works with what it needs of it, copied.
+type probing struct {
+	since  time.Time
+	rec    capi.Record
+	result chan probeResult // buffered, written once
+	emit   func(observation string)
+	ensure func(context.Context) error // the deployment
+	last   string                      // observation, under prober.mu
+}
+
+type probeResult struct {
+	facts translate.Facts
+	err   error
+}
+
+// await returns once the host at the machine's address was proved to be its
+// hardware, started since the claim; or with an error if another machine answers
+// there, or when ctx ends.
+func (p *prober) await(ctx context.Context, m *machine) (translate.Facts, error) {
+	still := *m
+	w := &probing{
+		since: time.Now(), rec: m.rec, result: make(chan probeResult, 1),
+		emit: still.observe, ensure: still.ensureDeployment,
+	}
+	p.mu.Lock()
+	if p.waiting == nil {
+		p.waiting = map[*probing]bool{}
+	}
+	p.waiting[w] = true
+	start := !p.active
+	p.active = true
+	p.mu.Unlock()
+	if start {
+		// The rounds serve every machine, so they live under the run's context; they
+		// end by themselves when nobody waits.
+		p.run.background.Go(func() { p.rounds(p.run.base) })
+	}
+	select {
+	case res := <-w.result:
+		return res.facts, res.err
+	case <-ctx.Done():
+		p.mu.Lock()
+		delete(p.waiting, w)
+		last := w.last
+		p.mu.Unlock()
+		// Until words the end of the wait, with the limit that ran out.
+		err := wait.Until(ctx, wait.Spec{What: "install OS", Object: m.key.String()}, nil)
+		return translate.Facts{}, withLast(err, last, time.Since(w.since))
+	}
+}
+
+// withLast fills in what was seen by the prober, which Until could not know.
+func withLast(err error, last string, elapsed time.Duration) error {
+	var te *wait.TimeoutError
+	var ce *wait.CancelledError
+	switch {
+	case errors.As(err, &te):
+		te.Last, te.Elapsed = last, elapsed
+	case errors.As(err, &ce):
+		ce.Last, ce.Elapsed = last, elapsed
+	}
+	return err
+}
+
+// rounds probes until nobody waits any more.
+func (p *prober) rounds(ctx context.Context) {
+	for {
+		p.mu.Lock()
+		if len(p.waiting) == 0 || ctx.Err() != nil {
+			p.active = false
+			p.mu.Unlock()
+			return
+		}
+		batch := make([]*probing, 0, len(p.waiting))
+		youngest := time.Time{}
+		for w := range p.waiting {
+			batch = append(batch, w)
+			if w.since.After(youngest) {
+				youngest = w.since
+			}
+		}
+		p.mu.Unlock()
+		slices.SortFunc(batch, func(a, b *probing) int { return strings.Compare(a.rec.Address, b.rec.Address) })
+
+		roundCtx, cancel := context.WithTimeout(ctx, probeLimit)
+		cost, err := p.round(roundCtx, batch)
+		cancel()
+		if err != nil {
+			for _, w := range batch {
+				p.observe(w, err.Error())
+			}
+		}
+		pause := max(interval(p.run.opts.Interval, time.Since(youngest), slowestProbe), probeShare*cost)
+		p.sleep(ctx, pause)
+	}
+}
+
+// sleep pauses, but looks up now and then so that it does not outlast the last
+// machine by a long pause.
+func (p *prober) sleep(ctx context.Context, d time.Duration) {
+	for end := time.Now().Add(d); ; {
+		rest := min(time.Until(end), p.run.opts.Interval)
+		if rest <= 0 || wait.Sleep(ctx, rest) != nil {
+			return
+		}
+		p.mu.Lock()
+		n := len(p.waiting)
+		p.mu.Unlock()
+		if n == 0 {
+			return
+		}
+	}
+}
+
+// round asks once. cost is what a POST took.
+func (p *prober) round(ctx context.Context, batch []*probing) (cost time.Duration, err error) {
+	if err := p.restore(ctx, batch); err != nil {
+		return 0, err
+	}
+	asked := batch
+	if len(batch) > directProbe {
+		open, took, err := p.ports(ctx, batch)
+		cost = took
+		if err != nil {
+			return cost, err
+		}
+		asked = nil
+		for _, w := range batch {
+			if slices.Contains(open, w.rec.Address) {
+				asked = append(asked, w)
+			} else {
+				p.observe(w, "SSH port closed: still installing")
+			}
+		}
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for chunk := range slices.Chunk(asked, probeChunk) {
+		wg.Go(func() {
+			took, err := p.hosts(ctx, chunk)
+			mu.Lock()
+			defer mu.Unlock()
+			cost = max(cost, took)
+			if err != nil {
+				for _, w := range chunk {
+					p.observe(w, err.Error())
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return cost, nil
+}
+
+// restore gives a server that came back empty the deployments it forgot.
+func (p *prober) restore(ctx context.Context, batch []*probing) error {
+	all, err := p.run.server.Deployments(ctx)
+	if err != nil {
+		return err
+	}
+	for _, w := range batch {
+		if d, ok := all.ByMAC(w.rec.MAC); ok && d.Config.Address == w.rec.Address && d.Config.Hostname == w.rec.HostName {
+			continue
+		}
+		p.observe(w, "the plunder server lost the deployment; posting it again")
+		switch err := w.ensure(ctx); {
+		case err == nil:
+		case wait.IsPending(retryable(err)):
+			return err
+		default:
+			p.deliver(w, probeResult{err: err})
+		}
+	}
+	return nil
+}
+
+// ports asks which addresses accept SSH connections, by one action that the
+// server runs itself.
+func (p *prober) ports(ctx context.Context, batch []*probing) (open []string, cost time.Duration, err error) {
+	addresses := make([]string, len(batch))
+	for i, w := range batch {
+		addresses[i] = w.rec.Address
+	}
+	id := p.run.random(5)
+	m, err := translate.PortProbe(id, addresses[0], addresses)
+	if err != nil {
+		return nil, 0, err
+	}
+	cost, err = p.ask(ctx, m, func(l map[string]wire.Log) (bool, error) {
+		var done bool
+		var err error
+		open, done, err = translate.ReadPortProbe(l[addresses[0]], id)
+		return done, err
+	}, addresses[:1])
+	if err != nil && ctx.Err() == nil && !wait.IsPending(retryable(err)) {
+		// No bash or no timeout(1) on the server: ask the hosts themselves.
+		return addresses, cost, nil
+	}
+	return open, cost, err
+}
+
+// hosts asks a few hosts who they are.
+func (p *prober) hosts(ctx context.Context, chunk []*probing) (cost time.Duration, err error) {
+	addresses := make([]string, len(chunk))
+	for i, w := range chunk {
+		addresses[i] = w.rec.Address
+	}
+	id := p.run.random(5)
+	m, err := translate.HostProbe(id, addresses)
+	if err != nil {
+		return 0, err
+	}
+	answered := map[string]bool{}
+	return p.ask(ctx, m, func(logs map[string]wire.Log) (bool, error) {
+		for _, w := range chunk {
+			a := w.rec.Address
+			if answered[a] {
+				continue
+			}
+			facts, done, err := translate.ReadHostProbe(logs[a], id)
+			if !done {
+				continue
+			}
+			answered[a] = true
+			if err != nil {
+				p.observe(w, "SSH: "+explainSSH(err.Error()))
+				continue
+			}
+			p.judge(w, facts)
+		}
+		return len(answered) == len(chunk), nil
+	}, addresses)
+}
+
+// explainSSH adds what a person should know about an SSH error.
+func explainSSH(text string) string {
+	if strings.Contains(text, "ssh: handshake failed") {
+		return text + " (plunder signs with ssh-rsa: a modern sshd needs PubkeyAcceptedAlgorithms +ssh-rsa and the key of the global configuration)"
+	}
+	return text
+}
+
+// ask posts a probe and reads the logs of its addresses until done says so. One
+// poll reads only the logs that are still wanted.
+func (p *prober) ask(ctx context.Context, m wire.Map, done func(map[string]wire.Log) (bool, error), addresses []string) (cost time.Duration, err error) {
+	for _, a := range addresses {
+		unlock, err := p.run.lockHost(ctx, a)
+		if err != nil {
+			return 0, err
+		}
+		defer unlock()
+	}
+	for _, a := range addresses {
+		if err := p.run.reads.do(ctx, func() error { return p.run.server.DeleteLog(ctx, a) }); err != nil {
+			return 0, err
+		}
+	}
+	sent := time.Now()
+	if err := p.run.post(ctx, m); err != nil && !errors.Is(err, wire.ErrNoAnswer) {
+		return time.Since(sent), err
+	}
+	cost = time.Since(sent)
+	// One host takes as long as an SSH session, a silent one two seconds more, and
+	// they take turns.
+	limit := 30*time.Second + time.Duration(len(addresses))*5*time.Second
+	err = wait.Until(ctx, wait.Spec{What: "read the probe's answers", IntervalFunc: quick, Limit: limit}, func(ctx context.Context) (string, error) {
+		logs := map[string]wire.Log{}
+		for _, a := range addresses {
+			err := p.run.reads.do(ctx, func() error {
+				l, err := p.run.server.Log(ctx, a)
+				logs[a] = l
+				if errors.Is(err, wire.ErrNoLog) {
+					return nil
+				}
+				return err
+			})
+			if err != nil {
+				return "", retryable(err)
+			}
+		}
+		ok, err := done(logs)
+		if err == nil && !ok {
+			err = wait.Pending(errors.New("no answer in the log yet"))
+		}
+		return "", err
+	})
+	return cost, err
+}
+
+// quick is the pace at which the answer of a probe is read: it comes within a
+// second or not for a while.
+func quick(elapsed time.Duration) time.Duration {
+	return max(200*time.Millisecond, min(elapsed/4, 2*time.Second))
+}
+
+// judge decides what a host's answer means for the machine that waits for it.
+func (p *prober) judge(w *probing, f translate.Facts) {
+	switch {
+	case !slices.Contains(f.MACs, w.rec.MAC):
+		p.deliver(w, probeResult{err: &SafetyError{fmt.Sprintf(
+			"a stranger answers at %s: host %s with MAC %s, not %s; nothing was installed on it",
+			w.rec.Address, f.Host, strings.Join(f.MACs, ", "), w.rec.MAC)}})
+	case w.rec.BootID != "":
+		p.deliver(w, probeResult{facts: f})
+	case f.Uptime > time.Since(w.rec.ClaimedAt)+bootSlack:
+		p.observe(w, fmt.Sprintf("answers, but has been up for %s, longer than it is claimed: the old system still runs, power-cycle it", f.Uptime.Round(time.Second)))
+	default:
+		p.deliver(w, probeResult{facts: f})
+	}
+}
+
+func (p *prober) deliver(w *probing, res probeResult) {
+	p.mu.Lock()
+	ok := p.waiting[w]
+	delete(p.waiting, w)
+	p.mu.Unlock()
+	if ok {
+		w.result <- res
+	}
+}
+
+func (p *prober) observe(w *probing, what string) {
+	p.mu.Lock()
+	ok := p.waiting[w]
+	if ok {
+		w.last = what
+	}
+	p.mu.Unlock()
+	if ok {
+		w.emit(what)
+	}
+}
