@@ -3,6 +3,7 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Errors that callers of a client tell apart with errors.Is.
@@ -24,6 +25,9 @@ var (
 	ErrNoDeployments = errors.New("the plunder server has no deployments")
 	// ErrCertificate: TLS failed because of the server's certificate.
 	ErrCertificate = errors.New("the plunder server's certificate does not fit")
+	// ErrProtocol: something answered that does not speak plunder's API (a web page,
+	// another service, plain http where TLS was expected). Trying again won't help.
+	ErrProtocol = errors.New("that is no answer of a plunder server")
 )
 
 // RefusedError is a failure that the server reported in the envelope.
@@ -51,9 +55,10 @@ type ConflictError struct {
 
 // Error implements error.
 func (e *ConflictError) Error() string {
-	if e.Other.MAC == e.MAC {
+	// Another letter case is another deployment to the server, and the same machine.
+	if strings.EqualFold(e.Other.MAC, e.MAC) {
 		return fmt.Sprintf("MAC %s already has a deployment (%s, host name %s, address %s)",
-			e.MAC, e.Other.BootConfigName, e.Other.Config.Hostname, e.Other.Config.Address)
+			e.Other.MAC, e.Other.BootConfigName, e.Other.Config.Hostname, e.Other.Config.Address)
 	}
 	return fmt.Sprintf("address %s already belongs to the deployment of %s (%s, host name %s)",
 		e.Address, e.Other.MAC, e.Other.BootConfigName, e.Other.Config.Hostname)
