@@ -232,16 +232,17 @@ func (p *prober) ports(ctx context.Context, batch []*probing) (open []string, co
 		addresses[i] = w.rec.Address
 	}
 	id := p.run.random(5)
-	m, err := translate.PortProbe(id, addresses[0], addresses)
+	logHost := addresses[0]
+	m, err := translate.PortProbe(id, logHost, addresses)
 	if err != nil {
 		return nil, 0, err
 	}
-	cost, err = p.ask(ctx, m, func(l map[string]wire.Log) (bool, error) {
+	cost, err = p.ask(ctx, m, []string{logHost}, quiet(batch[:1]), func(l map[string]wire.Log) (bool, error) {
 		var done bool
 		var err error
-		open, done, err = translate.ReadPortProbe(l[addresses[0]], id)
+		open, done, err = translate.ReadPortProbe(l[logHost], id)
 		return done, err
-	}, addresses[:1])
+	})
 	if err != nil && ctx.Err() == nil && !wait.IsPending(retryable(err)) {
 		// No bash or no timeout(1) on the server: ask the hosts themselves.
 		return addresses, cost, nil
@@ -261,7 +262,7 @@ func (p *prober) hosts(ctx context.Context, chunk []*probing) (cost time.Duratio
 		return 0, err
 	}
 	answered := map[string]bool{}
-	return p.ask(ctx, m, func(logs map[string]wire.Log) (bool, error) {
+	return p.ask(ctx, m, addresses, quiet(chunk), func(logs map[string]wire.Log) (bool, error) {
 		for _, w := range chunk {
 			a := w.rec.Address
 			if answered[a] {
@@ -279,7 +280,7 @@ func (p *prober) hosts(ctx context.Context, chunk []*probing) (cost time.Duratio
 			p.judge(w, facts)
 		}
 		return len(answered) == len(chunk), nil
-	}, addresses)
+	})
 }
 
 // explainSSH adds what a person should know about an SSH error.
@@ -290,9 +291,22 @@ func explainSSH(text string) string {
 	return text
 }
 
-// ask posts a probe and reads the logs of its addresses until done says so. One
-// poll reads only the logs that are still wanted.
-func (p *prober) ask(ctx context.Context, m wire.Map, done func(map[string]wire.Log) (bool, error), addresses []string) (cost time.Duration, err error) {
+// quiet are the addresses of machines that have no job in flight: their logs may
+// be deleted, which keeps them short. The log of a job that an earlier run posted
+// is still wanted.
+func quiet(batch []*probing) []string {
+	var addresses []string
+	for _, w := range batch {
+		if w.rec.JobID == "" {
+			addresses = append(addresses, w.rec.Address)
+		}
+	}
+	return addresses
+}
+
+// ask posts a probe and reads the logs of its addresses until done says so. The
+// logs of clean are deleted first.
+func (p *prober) ask(ctx context.Context, m wire.Map, addresses, clean []string, done func(map[string]wire.Log) (bool, error)) (cost time.Duration, err error) {
 	for _, a := range addresses {
 		unlock, err := p.run.lockHost(ctx, a)
 		if err != nil {
@@ -300,7 +314,7 @@ func (p *prober) ask(ctx context.Context, m wire.Map, done func(map[string]wire.
 		}
 		defer unlock()
 	}
-	for _, a := range addresses {
+	for _, a := range clean {
 		if err := p.run.reads.do(ctx, func() error { return p.run.server.DeleteLog(ctx, a) }); err != nil {
 			return 0, err
 		}
