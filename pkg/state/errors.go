@@ -1,0 +1,95 @@
+package state
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/plunder-app/capplunder/pkg/capi"
+)
+
+// Holder is who holds the lock of a store.
+type Holder struct {
+	PID     int       `json:"pid"`
+	Host    string    `json:"host"`
+	User    string    `json:"user"`
+	Command string    `json:"command"` // "apply", "delete machine worker", ...
+	Since   time.Time `json:"since"`
+}
+
+// String is `"capplunder apply" (process 4711 of ann on laptop) since 2026-01-02T15:04:05Z`.
+func (h Holder) String() string {
+	if h.PID == 0 {
+		return "another run of capplunder, which has not yet said who it is"
+	}
+	return fmt.Sprintf("%q (process %d of %s on %s) since %s",
+		"capplunder "+h.Command, h.PID, h.User, h.Host, h.Since.UTC().Format(time.RFC3339))
+}
+
+// LockedError: another run holds the lock of the store.
+type LockedError struct {
+	Store  string // as Store.String
+	Holder Holder // zero when the holder could not be read
+}
+
+// Error implements error.
+func (e *LockedError) Error() string {
+	return fmt.Sprintf("%s is in use by %s: wait for it to end, or stop it with Ctrl-C where it runs", e.Store, e.Holder)
+}
+
+// TakenError: a record may not be saved because another machine holds its MAC or
+// its address.
+type TakenError struct {
+	Key    capi.Key // of the Machine that was to get it
+	Holder capi.Key // of the Machine that has it
+	What   string   // "MAC" or "address"
+	Value  string
+}
+
+// Error implements error.
+func (e *TakenError) Error() string {
+	return fmt.Sprintf("Machine %s: %s %s is held by Machine %s: run \"capplunder delete machine -n %s %s\" first, or choose another %s",
+		e.Key, e.What, e.Value, e.Holder, e.Holder.Namespace, e.Holder.Name, e.What)
+}
+
+// ClaimedError: the given objects ask for something else than what a machine that
+// already has its hardware was given.
+type ClaimedError struct {
+	Kind     string // Machine or PlunderMachine
+	Key      capi.Key
+	Field    string   // "spec.macaddress"
+	Old, New string   // as recorded, as given now
+	Machine  capi.Key // the Machine to delete first
+}
+
+// Error implements error.
+func (e *ClaimedError) Error() string {
+	return fmt.Sprintf("%s %s: %s: changed from %s to %s, but the machine was already given %s: run \"capplunder delete machine -n %s %s\" first",
+		e.Kind, e.Key, e.Field, e.Old, e.New, e.Old, e.Machine.Namespace, e.Machine.Name)
+}
+
+// NotSyncedError: a record was to be saved for an object that is not in the store.
+type NotSyncedError struct {
+	Kind string
+	Key  capi.Key
+}
+
+// Error implements error.
+func (e *NotSyncedError) Error() string {
+	return fmt.Sprintf("%s %s is not in the store: run \"capplunder apply -f\" with its manifest first", e.Kind, e.Key)
+}
+
+// CorruptError: a file of the local store is not as capplunder writes them. What
+// it said is unknown, so nothing may be decided from its absence.
+type CorruptError struct {
+	Path string
+	Err  error
+}
+
+// Error implements error.
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("local store: %s: %v: repair the file or restore it from a backup; "+
+		"moving it out of the store makes capplunder forget what it says", e.Path, e.Err)
+}
+
+// Unwrap implements errors.Unwrap.
+func (e *CorruptError) Unwrap() error { return e.Err }

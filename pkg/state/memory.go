@@ -1,0 +1,241 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/plunder-app/capplunder/pkg/capi"
+)
+
+// Memory is a store that lasts as long as its process, with the semantics of
+// Local: for tests and dry runs. Each Fail field, set before the store is used,
+// makes the method of its name fail with that error and change nothing.
+type Memory struct {
+	FailLock              error
+	FailSync              error
+	FailRecord            error
+	FailRecords           error
+	FailSaveRecord        error
+	FailDeleteRecord      error
+	FailClusterRecord     error
+	FailSaveClusterRecord error
+	FailAddEvent          error
+	FailEvents            error
+
+	lock chan struct{} // holds one element while nobody has the lock
+
+	mu       sync.Mutex
+	holder   Holder
+	machines map[capi.Key]capi.Key // synced: Machine -> PlunderMachine
+	clusters map[capi.Key]bool     // synced
+	infra    map[capi.Key]bool     // synced PlunderClusters
+	records  map[capi.Key]capi.Record
+	status   map[capi.Key]capi.ClusterRecord
+	events   map[string][]capi.Event // by object
+	claims   *claims
+}
+
+// NewMemory makes an empty store.
+func NewMemory() *Memory {
+	m := &Memory{
+		lock:     make(chan struct{}, 1),
+		machines: map[capi.Key]capi.Key{},
+		clusters: map[capi.Key]bool{},
+		infra:    map[capi.Key]bool{},
+		records:  map[capi.Key]capi.Record{},
+		status:   map[capi.Key]capi.ClusterRecord{},
+		events:   map[string][]capi.Event{},
+		claims:   newClaims(nil),
+	}
+	m.lock <- struct{}{}
+	return m
+}
+
+// String is "store in memory".
+func (m *Memory) String() string { return "store in memory" }
+
+// Lock is as Local.Lock, within this process.
+func (m *Memory) Lock(ctx context.Context, command string) (func() error, error) {
+	if m.FailLock != nil {
+		return nil, m.FailLock
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("lock %s: %w", m, err)
+	}
+	select {
+	case <-m.lock:
+	default:
+		if _, patient := ctx.Deadline(); !patient {
+			return nil, m.locked()
+		}
+		select {
+		case <-m.lock:
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return nil, fmt.Errorf("wait for the lock of %s: %w", m, ctx.Err())
+			}
+			return nil, m.locked()
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.holder = newHolder(command)
+	return sync.OnceValue(func() error {
+		m.lock <- struct{}{}
+		return nil
+	}), nil
+}
+
+func (m *Memory) locked() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return &LockedError{Store: m.String(), Holder: m.holder}
+}
+
+// Sync is as Local.Sync, but of the objects only their names are kept.
+func (m *Memory) Sync(ctx context.Context, set *capi.Set) error {
+	return m.do(ctx, m.FailSync, func() error {
+		var problems []error
+		for _, machine := range set.Machines {
+			for _, r := range m.records {
+				if r.PlunderMachine == machine.Infra.Key && r.Key != machine.Key {
+					problems = append(problems, &ClaimedError{
+						Kind: "PlunderMachine", Key: machine.Infra.Key, Field: "its Machine",
+						Old: r.Key.String(), New: machine.Key.String(), Machine: r.Key,
+					})
+				}
+			}
+			if r, ok := m.records[machine.Key]; ok {
+				problems = append(problems, checkGiven(machine, r)...)
+			}
+		}
+		if len(problems) > 0 {
+			return errors.Join(problems...)
+		}
+		for _, c := range set.Clusters {
+			m.clusters[c.Key] = true
+			if c.Infra != nil {
+				m.infra[c.Infra.Key] = true
+			}
+		}
+		for _, machine := range set.Machines {
+			m.machines[machine.Key] = machine.Infra.Key
+		}
+		return nil
+	})
+}
+
+// Record is as Local.Record.
+func (m *Memory) Record(ctx context.Context, key capi.Key) (r capi.Record, ok bool, err error) {
+	err = m.do(ctx, m.FailRecord, func() error {
+		r, ok = m.records[key]
+		r.Disks = slices.Clone(r.Disks)
+		return nil
+	})
+	return r, ok, err
+}
+
+// Records is as Local.Records.
+func (m *Memory) Records(ctx context.Context) (records []capi.Record, err error) {
+	err = m.do(ctx, m.FailRecords, func() error {
+		records = make([]capi.Record, 0, len(m.records))
+		for _, r := range m.records {
+			r.Disks = slices.Clone(r.Disks)
+			records = append(records, r)
+		}
+		slices.SortFunc(records, func(a, b capi.Record) int { return compareKeys(a.Key, b.Key) })
+		return nil
+	})
+	return records, err
+}
+
+// SaveRecord is as Local.SaveRecord.
+func (m *Memory) SaveRecord(ctx context.Context, r capi.Record) error {
+	return m.do(ctx, m.FailSaveRecord, func() error {
+		infra, ok := m.machines[r.Key]
+		if !ok {
+			return &NotSyncedError{Kind: "Machine", Key: r.Key}
+		}
+		if r.PlunderMachine != (capi.Key{}) && r.PlunderMachine != infra {
+			return fmt.Errorf("save the record of Machine %s: it is for PlunderMachine %s, but the Machine in %s has %s",
+				r.Key, r.PlunderMachine, m, infra)
+		}
+		r.PlunderMachine = infra
+		if err := m.claims.check(r); err != nil {
+			return err
+		}
+		r.Disks = slices.Clone(r.Disks)
+		m.claims.put(r)
+		m.records[r.Key] = r
+		return nil
+	})
+}
+
+// DeleteRecord is as Local.DeleteRecord.
+func (m *Memory) DeleteRecord(ctx context.Context, key capi.Key) error {
+	return m.do(ctx, m.FailDeleteRecord, func() error {
+		m.claims.drop(key)
+		delete(m.records, key)
+		delete(m.machines, key)
+		return nil
+	})
+}
+
+// ClusterRecord is as Local.ClusterRecord.
+func (m *Memory) ClusterRecord(ctx context.Context, key capi.Key) (r capi.ClusterRecord, ok bool, err error) {
+	err = m.do(ctx, m.FailClusterRecord, func() error {
+		r, ok = m.status[key]
+		return nil
+	})
+	return r, ok, err
+}
+
+// SaveClusterRecord is as Local.SaveClusterRecord.
+func (m *Memory) SaveClusterRecord(ctx context.Context, r capi.ClusterRecord) error {
+	return m.do(ctx, m.FailSaveClusterRecord, func() error {
+		if !m.clusters[r.Key] {
+			return &NotSyncedError{Kind: "Cluster", Key: r.Key}
+		}
+		if r.PlunderCluster != (capi.Key{}) && !m.infra[r.PlunderCluster] {
+			return &NotSyncedError{Kind: "PlunderCluster", Key: r.PlunderCluster}
+		}
+		m.status[r.Key] = r
+		return nil
+	})
+}
+
+// AddEvent is as Local.AddEvent.
+func (m *Memory) AddEvent(ctx context.Context, e capi.Event) error {
+	return m.do(ctx, m.FailAddEvent, func() error {
+		object := e.Kind + " " + e.Object.String()
+		m.events[object] = addEvent(m.events[object], e, time.Now())
+		return nil
+	})
+}
+
+// Events is as Local.Events.
+func (m *Memory) Events(ctx context.Context) (events []capi.Event, err error) {
+	err = m.do(ctx, m.FailEvents, func() error {
+		events = slices.Concat(slices.Collect(maps.Values(m.events))...)
+		sortEvents(events)
+		return nil
+	})
+	return events, err
+}
+
+func (m *Memory) do(ctx context.Context, fail error, f func() error) error {
+	if fail != nil {
+		return fail
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%s: %w", m, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return f()
+}

@@ -1,0 +1,254 @@
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/plunder-app/capplunder/pkg/capi"
+)
+
+// setRecord stores a machine's record in its PlunderMachine and shows it there as
+// the infrastructure contract has it: both the done flag up to v1beta1
+// (status.ready) and that of v1beta2 (status.initialization.provisioned), and the
+// fields of the 2019 PlunderMachine (machineName, macaddress, ipaddress).
+func setRecord(pm object, r capi.Record) error {
+	old, _, err := recordOf(pm)
+	if err != nil {
+		return err
+	}
+	if err := annotate(pm, r); err != nil {
+		return err
+	}
+	setProviderID(pm, old.ProviderID, r.ProviderID)
+	status := pm.in("status")
+	status["ready"] = r.Ready
+	pm.in("status", "initialization")["provisioned"] = r.Ready
+	status["machineName"] = r.HostName
+	setText(status, "macaddress", r.MAC)
+	setText(status, "ipaddress", r.Address)
+	setAddresses(status, r)
+	setCondition(status, "Ready", r)
+	return nil
+}
+
+// recordOf reads a record back. What status says beside it must agree: if it does
+// not, somebody edited one of them and which one is true is unknown.
+func recordOf(pm object) (r capi.Record, ok bool, err error) {
+	text := pm.text("metadata", "annotations", AnnotationRecord)
+	shown := shownStatus{
+		MachineName: pm.text("status", "machineName"),
+		MACAddress:  pm.text("status", "macaddress"),
+		IPAddress:   pm.text("status", "ipaddress"),
+	}
+	shown.Ready, _ = pm.at("status")["ready"].(bool)
+	return parseRecord(text, shown)
+}
+
+// shownStatus is what is compared with the record.
+type shownStatus struct {
+	Ready       bool   `yaml:"ready"`
+	MachineName string `yaml:"machineName"`
+	MACAddress  string `yaml:"macaddress"`
+	IPAddress   string `yaml:"ipaddress"`
+}
+
+func parseRecord(text string, shown shownStatus) (r capi.Record, ok bool, err error) {
+	if text == "" {
+		if shown != (shownStatus{}) {
+			return r, false, fmt.Errorf("it has a status but the annotation %s is missing", AnnotationRecord)
+		}
+		return r, false, nil
+	}
+	if err := parseAnnotation(text, &r); err != nil {
+		return capi.Record{}, false, err
+	}
+	if want := (shownStatus{Ready: r.Ready, MachineName: r.HostName, MACAddress: r.MAC, IPAddress: r.Address}); shown != want {
+		return capi.Record{}, false, fmt.Errorf("its status (%s) contradicts its annotation %s (%s)", shown, AnnotationRecord, want)
+	}
+	return r, true, nil
+}
+
+// String names what differs for people.
+func (s shownStatus) String() string {
+	return fmt.Sprintf("ready %t, machineName %q, macaddress %q, ipaddress %q", s.Ready, s.MachineName, s.MACAddress, s.IPAddress)
+}
+
+// showMachine shows a machine's record in its Machine. Nothing of it is read back.
+func showMachine(m object, old, r capi.Record) {
+	setProviderID(m, old.ProviderID, r.ProviderID)
+	status := m.in("status")
+	setText(status, "phase", string(r.Phase))
+	if m.version() == "v1beta2" {
+		m.in("status", "initialization")["infrastructureProvisioned"] = r.Ready
+	} else {
+		status["infrastructureReady"] = r.Ready
+	}
+	// The terminal failure has had three homes (CAPI contract); v1beta2 has only
+	// conditions.
+	reason, message := "", ""
+	if r.Phase == capi.PhaseFailed {
+		reason, message = r.Reason, r.Message
+	}
+	switch m.version() {
+	case "v1alpha2":
+		setText(status, "errorReason", reason)
+		setText(status, "errorMessage", message)
+	case "v1alpha3", "v1alpha4", "v1beta1":
+		setText(status, "failureReason", reason)
+		setText(status, "failureMessage", message)
+	}
+	setAddresses(status, r)
+	setCondition(status, "InfrastructureReady", r)
+}
+
+// setClusterRecord stores a cluster's record in its Cluster and shows it there.
+func setClusterRecord(c object, r capi.ClusterRecord) error {
+	if err := annotate(c, r); err != nil {
+		return err
+	}
+	status := c.in("status")
+	setText(status, "phase", string(r.Phase))
+	version := c.version()
+	if version == "v1beta2" {
+		initialization := c.in("status", "initialization")
+		initialization["infrastructureProvisioned"] = r.Ready
+		initialization["controlPlaneInitialized"] = r.Initialized
+	} else {
+		status["infrastructureReady"] = r.Ready
+		field := "controlPlaneReady" // v1alpha4, v1beta1
+		if version == "v1alpha2" || version == "v1alpha3" {
+			field = "controlPlaneInitialized"
+		}
+		status[field] = r.Initialized
+	}
+	if r.Endpoint.IsZero() {
+		return nil
+	}
+	if version == "v1alpha2" {
+		status["apiEndpoints"] = []any{endpoint(r.Endpoint)}
+	} else if _, given := c.at("spec")["controlPlaneEndpoint"]; !given {
+		c.in("spec")["controlPlaneEndpoint"] = endpoint(r.Endpoint)
+	}
+	return nil
+}
+
+// clusterRecordOf reads a cluster's record back.
+func clusterRecordOf(c object) (r capi.ClusterRecord, ok bool, err error) {
+	text := c.text("metadata", "annotations", AnnotationRecord)
+	if text == "" {
+		return r, false, nil
+	}
+	if err := parseAnnotation(text, &r); err != nil {
+		return capi.ClusterRecord{}, false, err
+	}
+	return r, true, nil
+}
+
+// showPlunderCluster shows a cluster's record in its PlunderCluster, unless
+// another system owns that.
+func showPlunderCluster(pc object, r capi.ClusterRecord) {
+	if _, external := pc.at("metadata", "annotations")[capi.AnnotationManagedBy]; external {
+		return
+	}
+	pc.in("status")["ready"] = r.Ready
+	pc.in("status", "initialization")["provisioned"] = r.Ready
+	if _, given := pc.at("spec")["controlPlaneEndpoint"]; !given && !r.Endpoint.IsZero() {
+		pc.in("spec")["controlPlaneEndpoint"] = endpoint(r.Endpoint)
+	}
+}
+
+// parseAnnotation is strict: a field it does not know would be lost by the next
+// write, and may be why this version must not decide.
+func parseAnnotation(text string, record any) error {
+	dec := json.NewDecoder(strings.NewReader(text))
+	dec.DisallowUnknownFields()
+	err := dec.Decode(record)
+	if err == nil && dec.More() {
+		err = errors.New("more than one value in it")
+	}
+	if err != nil {
+		return fmt.Errorf("annotation %s: %w (was it written by a newer version?)", AnnotationRecord, err)
+	}
+	return nil
+}
+
+func annotate(o object, record any) error {
+	raw, err := json.MarshalIndent(record, "", "  ")
+	if err != nil {
+		return err
+	}
+	// With a line break at its end YAML shows it as a block.
+	o.in("metadata", "annotations")[AnnotationRecord] = string(raw) + "\n"
+	return nil
+}
+
+// setProviderID shows the provider ID. A user's own stays; one that an earlier
+// record put there goes with it.
+func setProviderID(o object, old, now string) {
+	spec := o.in("spec")
+	switch {
+	case now != "":
+		spec["providerID"] = now
+	case old != "" && spec["providerID"] == old:
+		delete(spec, "providerID")
+	}
+}
+
+func setText(m map[string]any, key, value string) {
+	if value == "" {
+		delete(m, key)
+		return
+	}
+	m[key] = value
+}
+
+func setAddresses(status map[string]any, r capi.Record) {
+	var addresses []any
+	for _, a := range []struct{ kind, value string }{{"InternalIP", r.Address}, {"Hostname", r.HostName}} {
+		if a.value != "" {
+			addresses = append(addresses, map[string]any{"type": a.kind, "address": a.value})
+		}
+	}
+	if addresses == nil {
+		delete(status, "addresses")
+		return
+	}
+	status["addresses"] = addresses
+}
+
+// setCondition sets the one condition of ours and leaves others alone.
+func setCondition(status map[string]any, kind string, r capi.Record) {
+	value, reason := "False", r.Reason
+	if r.Ready {
+		value, reason = "True", "Provisioned"
+	}
+	if reason == "" {
+		reason = "Pending"
+		if r.Phase != "" {
+			reason = string(r.Phase)
+		}
+	}
+	condition := map[string]any{
+		"type": kind, "status": value, "reason": reason, "message": r.Message,
+		"lastTransitionTime": r.UpdatedAt.UTC().Format(time.RFC3339),
+	}
+	conditions, _ := status["conditions"].([]any)
+	for i, c := range conditions {
+		old, _ := c.(map[string]any)
+		if old["type"] == kind {
+			if old["status"] == value {
+				condition["lastTransitionTime"] = old["lastTransitionTime"]
+			}
+			conditions[i] = condition
+			return
+		}
+	}
+	status["conditions"] = append(conditions, condition)
+}
+
+func endpoint(e capi.Endpoint) map[string]any {
+	return map[string]any{"host": e.Host, "port": e.Port}
+}
