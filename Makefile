@@ -1,0 +1,103 @@
+# capplunder. `make help` lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PACKAGES ?= ./...
+FUZZTIME ?= 30s
+BENCH ?= .
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+DATE ?= $(shell git log -1 --format=%cI 2>/dev/null || echo unknown)
+CLI := github.com/plunder-app/capplunder/internal/cli
+LDFLAGS := -s -w -X $(CLI).version=$(VERSION) -X $(CLI).commit=$(COMMIT) -X $(CLI).date=$(DATE)
+
+# Tools are built from tools/go.mod, once per version of it, into a folder git ignores.
+TOOLS := $(CURDIR)/.cache/bin
+GOLANGCI_LINT := $(TOOLS)/golangci-lint
+GORELEASER := $(TOOLS)/goreleaser
+BENCHSTAT := $(TOOLS)/benchstat
+KUBECTL := $(TOOLS)/kubectl
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ Everyday
+
+.PHONY: build
+build: ## Build bin/capplunder
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/capplunder ./cmd/capplunder
+
+.PHONY: test
+test: ## Run all tests with the race detector; edits no file, needs no network
+	go test -race $(PACKAGES)
+
+.PHONY: lint
+lint: $(GOLANGCI_LINT) shellcheck ## Run the linters, import rules included
+	$(GOLANGCI_LINT) run $(PACKAGES)
+
+.PHONY: shellcheck
+shellcheck: ## Check the shell scripts of this repository
+	git ls-files -co --exclude-standard -- '*.sh' .ci/run | xargs shellcheck
+
+.PHONY: golden
+golden: ## Rewrite the golden files from what the program prints now; read the diff
+	grep -rl --include='*_test.go' 'flag.Bool("update"' . | xargs -n1 dirname | sort -u | xargs -I{} go test {} -update
+
+##@ Files that follow from others
+
+.PHONY: generate
+generate: ## Tidy modules, format, run go generate
+	go mod tidy
+	gofmt -s -w $$(git ls-files -co --exclude-standard -- '*.go')
+	go generate ./...
+
+.PHONY: verify
+verify: ## Fail if `make generate` would change anything; changes nothing itself
+	scripts/verify.sh
+
+##@ Longer checks
+
+.PHONY: bench
+bench: build $(KUBECTL) ## Run the benchmarks and their limits; start-up time against kubectl
+	go test -run '^$$' -bench '$(BENCH)' -benchmem $(PACKAGES) | tee bin/bench.txt
+	scripts/startup.sh bin/capplunder $(KUBECTL)
+
+.PHONY: benchstat
+benchstat: $(BENCHSTAT) ## Compare two saved benchmark runs: make benchstat OLD=a.txt NEW=b.txt
+	$(BENCHSTAT) $(OLD) $(NEW)
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target, FUZZTIME (30s) each
+	scripts/fuzz.sh $(FUZZTIME)
+
+##@ Releases
+
+.PHONY: check-release
+check-release: $(GORELEASER) ## Check .goreleaser.yaml
+	$(GORELEASER) check
+
+.PHONY: snapshot
+snapshot: $(GORELEASER) ## Build the release archives into dist/, publish nothing
+	$(GORELEASER) release --snapshot --clean
+
+##@ The rest
+
+.PHONY: tools
+tools: $(GOLANGCI_LINT) $(GORELEASER) $(BENCHSTAT) $(KUBECTL) ## Build all tools that the targets above use
+
+$(GOLANGCI_LINT): PKG := github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+$(GORELEASER): PKG := github.com/goreleaser/goreleaser/v2
+$(BENCHSTAT): PKG := golang.org/x/perf/cmd/benchstat
+$(KUBECTL): PKG := ./kubectl
+$(GOLANGCI_LINT) $(GORELEASER) $(BENCHSTAT) $(KUBECTL): tools/go.mod tools/go.sum
+	cd tools && GOBIN=$(TOOLS) go install $(PKG)
+	@touch $@
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin dist completions .cache
