@@ -16,12 +16,12 @@ type plunderClusterInput struct {
 
 // cluster reads a Cluster (CAPI contract: cluster.x-k8s.io, all versions). Fields
 // that are not ours stay in Object.
-func (d *decoder) cluster(in *input, apiVersion string) {
+func (d *decoder) cluster(in *input) {
 	meta, spec := in.at("metadata"), in.at("spec")
 	network := spec.get("clusterNetwork")
 	c := &Cluster{
 		Key:           in.key,
-		APIVersion:    apiVersion,
+		APIVersion:    in.apiVersion,
 		Labels:        meta.get("labels").strMap(),
 		Annotations:   meta.get("annotations").strMap(),
 		PodCIDRs:      network.get("pods").get("cidrBlocks").strs(asWritten),
@@ -34,7 +34,7 @@ func (d *decoder) cluster(in *input, apiVersion string) {
 	if _, ok := c.Annotations[AnnotationPaused]; ok {
 		c.Paused = true
 	}
-	c.Object, _ = in.root.value().(map[string]any)
+	c.Object = in.object()
 	infra := d.reference(in, spec.get("infrastructureRef"), "PlunderCluster")
 	d.clusters = append(d.clusters, &clusterInput{Cluster: c, in: in, infra: infra})
 }
@@ -72,13 +72,8 @@ func (d *decoder) plunderCluster(in *input) {
 		},
 		Origin: in.origin,
 	}
-	c.Object, _ = in.root.value().(map[string]any)
+	c.Object = in.object()
 	d.plunderClusters = append(d.plunderClusters, &plunderClusterInput{PlunderCluster: c, in: in})
-}
-
-func checkIPv4(s string) error {
-	_, err := ParseIPv4(s)
-	return err
 }
 
 // macPool reads a list of MACs, each once.
@@ -88,7 +83,7 @@ func macPool(f field) []string {
 	for _, item := range f.items() {
 		mac := item.parse(ParseMAC)
 		if mac == "" {
-			item.required()
+			item.required("")
 			continue
 		}
 		if line, ok := first[mac]; ok {

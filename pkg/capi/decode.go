@@ -22,7 +22,7 @@ func Decode(docs []Document) (*Set, error) { return DecodeOptions{}.Decode(docs)
 func (o DecodeOptions) Decode(docs []Document) (*Set, error) {
 	d := &decoder{opts: o}
 	if o.Namespace != "" {
-		if err := checkNamespace(o.Namespace); err != nil {
+		if err := checkLabelName(o.Namespace); err != nil {
 			return nil, &InputError{Problems: []Problem{{Origin: Origin{File: "--namespace"}, Message: err.Error()}}}
 		}
 	}
@@ -147,15 +147,15 @@ func (d *decoder) object(i int, origin Origin, root *node, apiVersion, kind stri
 	}
 	if apiVersion == "" || kind == "" {
 		d.incomplete = true
-		top.get("apiVersion").required()
-		top.get("kind").required()
+		top.get("apiVersion").required("")
+		top.get("kind").required("")
 		return
 	}
 	group, version, ok := strings.Cut(apiVersion, "/")
 	if !ok {
 		group, version = "", apiVersion
 	}
-	in.kind, in.version = kind, version
+	in.apiVersion, in.version, in.kind = apiVersion, version, kind
 	if items := top.get("items"); items.given() && strings.HasSuffix(kind, "List") {
 		itemVersion, itemKind := apiVersion, strings.TrimSuffix(kind, "List")
 		if itemKind == "" { // kind: List mixes kinds, so its items say what they are
@@ -166,7 +166,7 @@ func (d *decoder) object(i int, origin Origin, root *node, apiVersion, kind stri
 		}
 		return
 	}
-	d.dispatch(in, group, apiVersion)
+	d.dispatch(in, group)
 }
 
 // The API groups and kinds that people put into one file with ours.
@@ -182,7 +182,7 @@ var (
 var makers = []string{"MachineDeployment", "MachineSet", "MachinePool", "KubeadmControlPlane"}
 
 // dispatch gives the object to the function that knows its kind.
-func (d *decoder) dispatch(in *input, group, apiVersion string) {
+func (d *decoder) dispatch(in *input, group string) {
 	top := in.at()
 	ours := in.kind == "Cluster" || in.kind == "Machine"
 	plunders := in.kind == "PlunderCluster" || in.kind == "PlunderMachine"
@@ -201,9 +201,9 @@ func (d *decoder) dispatch(in *input, group, apiVersion string) {
 			return
 		}
 		if in.kind == "Cluster" {
-			d.cluster(in, apiVersion)
+			d.cluster(in)
 		} else {
-			d.machine(in, apiVersion)
+			d.machine(in)
 		}
 	case group == GroupInfrastructure && plunders:
 		if in.version != VersionPlunder {
@@ -225,7 +225,7 @@ func (d *decoder) dispatch(in *input, group, apiVersion string) {
 		wrongGroup(GroupCluster)
 	case group == "cluster.k8s.io" && ours:
 		d.incomplete = true
-		top.get("apiVersion").errorf("%s is an API of before August 2019: use %s/v1beta1 or v1beta2", quote(apiVersion), GroupCluster)
+		top.get("apiVersion").errorf("%s is an API of before August 2019: use %s/v1beta1 or v1beta2", quote(in.apiVersion), GroupCluster)
 	case plunders:
 		wrongGroup(GroupInfrastructure)
 	case ours && misspelt(group, GroupCluster):
@@ -278,7 +278,7 @@ func (d *decoder) metadata(in *input) bool {
 		if !name.given() && meta.get("generateName").given() {
 			name.errorf("is required: generateName would make another machine on every run")
 		} else {
-			name.required()
+			name.required("")
 		}
 		return false
 	}
@@ -290,14 +290,16 @@ func (d *decoder) metadata(in *input) bool {
 		ns = DefaultNamespace
 	}
 	in.key = Key{Namespace: ns, Name: n}
-	name.check(checkName(n))
-	namespace.check(checkNamespace(ns))
+	named := name.check(checkName(n))
+	if !namespace.check(checkLabelName(ns)) || !named {
+		d.incomplete = true // others may mean this one
+	}
 	if want := d.opts.Namespace; want != "" && ns != want {
 		namespace.errorf("the namespace of the object, %s, is not the one asked for, %s", quote(ns), quote(want))
 	}
 	id := in.name()
 	if first := d.seen[id]; first != nil {
-		name.errorf("is given twice, first at %s", first.origin)
+		name.errorf("is given twice, first as %s", first.ref(in, 0))
 		return false
 	}
 	if d.seen == nil {

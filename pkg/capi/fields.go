@@ -9,13 +9,15 @@ import (
 
 // input is one object of the input: what was written, and where.
 type input struct {
-	d       *decoder
-	doc     int    // index of its document, for the order of problems
-	origin  Origin // file, document and line of the object itself
-	version string // version part of apiVersion
-	kind    string
-	key     Key
-	root    *node
+	d      *decoder
+	doc    int    // index of its document, for the order of problems
+	origin Origin // file, document and line of the object itself
+	kind   string
+	key    Key
+	root   *node
+
+	apiVersion string
+	version    string // the part of apiVersion after the group
 }
 
 // name is "Kind namespace/name" as messages have it.
@@ -38,8 +40,26 @@ func (in *input) at(path ...string) field {
 	return f
 }
 
-// ref says for the messages of another object where this one is.
-func (in *input) ref() string { return fmt.Sprintf("%s (%s)", in.name(), in.origin) }
+// ref names the object and a line of it (0 is its first) in a message about
+// another object.
+func (in *input) ref(from *input, line int) string {
+	at := in.origin
+	if line > 0 {
+		at.Line = line
+	}
+	if at.File == from.origin.File {
+		return fmt.Sprintf("%s (line %d)", in.name(), at.Line)
+	}
+	return fmt.Sprintf("%s (%s)", in.name(), at)
+}
+
+// object is the object as it was written. An item of a list may leave its type to
+// the list.
+func (in *input) object() map[string]any {
+	o, _ := in.root.value().(map[string]any)
+	o["apiVersion"], o["kind"] = in.apiVersion, in.kind
+	return o
+}
 
 // field is a place in an object, whether there is something or not.
 type field struct {
@@ -47,6 +67,9 @@ type field struct {
 	path string
 	line int   // of the key, or of the closest thing above that exists
 	n    *node // nil when absent
+	// broken: what is above is no mapping, which was said; it is no use to miss
+	// something in it.
+	broken bool
 }
 
 // given reports whether there is a value; null is none.
@@ -99,7 +122,10 @@ func (f field) get(name string) field {
 	case f.path != "":
 		path = f.path + "." + name
 	}
-	below := field{in: f.in, path: path, line: f.line}
+	below := field{in: f.in, path: path, line: f.line, broken: f.broken}
+	if f.given() && f.n.kind != mapKind {
+		below.broken = true
+	}
 	if f.mapping() {
 		if k, ok := f.n.get(name); ok {
 			below.line, below.n = k.line, k.value
@@ -142,14 +168,25 @@ func (f field) str() string {
 
 // required reports that f is needed, unless something is there (then what is
 // wrong with it is reported where it is read).
-func (f field) required() {
-	if !f.given() || (f.n.kind == scalarKind && f.n.text == "") {
+func (f field) required(why string) {
+	switch {
+	case f.broken || (f.given() && (f.n.kind != scalarKind || f.n.text != "")):
+	case why != "":
+		f.errorf("is required: %s", why)
+	default:
 		f.errorf("is required")
 	}
 }
 
 // parse is the value of a string after parse, "" when absent or wrong.
 func (f field) parse(parse func(string) (string, error)) string {
+	if f.given() && f.n.kind == scalarKind && f.n.tag != "!!str" {
+		// Quotes alone may not be enough.
+		if _, err := parse(f.n.text); err != nil {
+			f.errorf("%v", err)
+			return ""
+		}
+	}
 	s := f.str()
 	if s == "" {
 		return ""
@@ -225,7 +262,11 @@ func (f field) only(names ...string) {
 	}
 	for _, k := range f.n.keys {
 		if !slices.Contains(names, k.name) {
-			field{in: f.in, path: f.path, line: k.line}.errorf("unknown field %s%s", quote(k.name), didYouMean(k.name, names))
+			hint := didYouMean(k.name, names)
+			if hint == "" {
+				hint = ", there are only " + strings.Join(names, ", ")
+			}
+			field{in: f.in, path: f.path, line: k.line}.errorf("unknown field %s%s", quote(k.name), hint)
 		}
 	}
 }

@@ -55,6 +55,11 @@ func ParseIPv4(s string) (netip.Addr, error) {
 	return addr, nil
 }
 
+func checkIPv4(s string) error {
+	_, err := ParseIPv4(s)
+	return err
+}
+
 var (
 	leadingZero = regexp.MustCompile(`(^|\.)0\d`)
 	version     = regexp.MustCompile(`^v?(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})$`)
@@ -129,26 +134,28 @@ func checkKeyURL(s string) error {
 	return nil
 }
 
-func checkName(s string) error      { return rfc1123(s, validation.IsDNS1123Subdomain(s)) }
-func checkNamespace(s string) error { return rfc1123(s, validation.IsDNS1123Label(s)) }
+// checkName checks the name of an object, or a domain name: an RFC 1123 subdomain.
+func checkName(s string) error {
+	if len(validation.IsDNS1123Subdomain(s)) > 0 {
+		return fmt.Errorf("%s is no valid name: lower-case letters, digits, '-' and '.', first and last a letter or digit, at most %d",
+			quote(s), validation.DNS1123SubdomainMaxLength)
+	}
+	return nil
+}
 
-func rfc1123(s string, problems []string) error {
-	if len(problems) == 0 {
-		return nil
+// checkLabelName checks the name of a namespace or cluster: an RFC 1123 label.
+func checkLabelName(s string) error {
+	if len(validation.IsDNS1123Label(s)) > 0 {
+		return fmt.Errorf("%s is no valid name: lower-case letters, digits and '-', first and last a letter or digit, at most %d",
+			quote(s), validation.DNS1123LabelMaxLength)
 	}
-	// The texts of apimachinery end in a regular expression; people need only the rule.
-	for i, p := range problems {
-		p, _, _ = strings.Cut(p, " (e.g.")
-		problems[i] = p
-	}
-	return fmt.Errorf("%s is no valid name: %s", quote(s), strings.Join(problems, "; "))
+	return nil
 }
 
 // checkHost accepts an IPv4 address or a DNS name.
 func checkHost(s string) error {
-	if strings.Trim(s, "0123456789.") == "" || strings.Contains(s, ":") {
-		_, err := ParseIPv4(s)
-		return err
+	if _, err := netip.ParseAddr(s); err == nil || strings.Trim(s, "0123456789.") == "" {
+		return checkIPv4(s)
 	}
 	if p := validation.IsDNS1123Subdomain(s); len(p) > 0 {
 		return fmt.Errorf("%s is neither an IPv4 address nor a host name", quote(s))

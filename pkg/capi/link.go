@@ -3,6 +3,7 @@ package capi
 import (
 	"maps"
 	"slices"
+	"strings"
 )
 
 // reference reads an infrastructureRef and returns the name in it; "" when there
@@ -18,7 +19,7 @@ func (d *decoder) reference(in *input, ref field, wantKind string) string {
 		f := ref.get(name)
 		switch s := f.str(); {
 		case s == "":
-			f.required()
+			f.required("")
 			ok = false
 		case s != want && name == "kind":
 			f.errorf("must be %s, not %s%s", wantKind, quote(s), didYouMean(s, []string{wantKind}))
@@ -53,7 +54,7 @@ func (d *decoder) reference(in *input, ref field, wantKind string) string {
 	need("kind", wantKind)
 	name := ref.get("name").checked(checkName)
 	if name == "" {
-		ref.get("name").required()
+		ref.get("name").required("")
 	}
 	if !ok {
 		return ""
@@ -113,7 +114,7 @@ func (d *decoder) linkCluster(c *clusterInput, all map[Key]*plunderClusterInput)
 		d.missing(f, "PlunderCluster", Key{c.Namespace, c.infra}, names(all))
 		return
 	case p.by != nil:
-		f.errorf("the PlunderCluster %s belongs to %s", p.Key, p.by.in.ref())
+		f.errorf("the PlunderCluster %s belongs to %s", p.Key, p.by.in.ref(f.in, 0))
 		return
 	}
 	p.by = c
@@ -124,7 +125,7 @@ func (d *decoder) linkCluster(c *clusterInput, all map[Key]*plunderClusterInput)
 		c.Endpoint = theirs
 	case !theirs.IsZero() && theirs != c.Endpoint:
 		p.in.at("spec", "controlPlaneEndpoint").errorf("%s:%d is not the one of %s, %s:%d",
-			theirs.Host, theirs.Port, c.in.ref(), c.Endpoint.Host, c.Endpoint.Port)
+			theirs.Host, theirs.Port, c.in.ref(p.in, 0), c.Endpoint.Host, c.Endpoint.Port)
 	}
 }
 
@@ -152,7 +153,7 @@ func (d *decoder) linkMachine(m *machineInput, clusters map[Key]*clusterInput, a
 		d.missing(f, "PlunderMachine", Key{m.Namespace, m.infra}, names(all))
 		return
 	case p.by != nil:
-		f.errorf("the PlunderMachine %s belongs to %s", p.Key, p.by.in.ref())
+		f.errorf("the PlunderMachine %s belongs to %s", p.Key, p.by.in.ref(f.in, 0))
 		return
 	}
 	p.by = m
@@ -177,7 +178,11 @@ func (d *decoder) missing(f field, kind string, key Key, others []Key) {
 			candidates = append(candidates, o.Name)
 		}
 	}
-	f.errorf("there is no %s %s in the input%s", kind, key, didYouMean(key.Name, candidates))
+	hint := didYouMean(key.Name, candidates)
+	if hint == "" && len(candidates) > 0 && len(candidates) <= 5 {
+		hint = ", only " + strings.Join(candidates, ", ")
+	}
+	f.errorf("there is no %s %s in the input%s", kind, key, hint)
 }
 
 // names are the keys of a map, sorted.

@@ -21,12 +21,12 @@ type plunderMachineInput struct {
 
 // machine reads a Machine (CAPI contract: cluster.x-k8s.io, all versions). Fields
 // that are not ours stay in Object.
-func (d *decoder) machine(in *input, apiVersion string) {
+func (d *decoder) machine(in *input) {
 	meta, spec := in.at("metadata"), in.at("spec")
 	bootstrap := spec.get("bootstrap")
 	m := &Machine{
 		Key:           in.key,
-		APIVersion:    apiVersion,
+		APIVersion:    in.apiVersion,
 		Labels:        meta.get("labels").strMap(),
 		Annotations:   meta.get("annotations").strMap(),
 		Version:       spec.get("version").parse(ParseVersion),
@@ -41,13 +41,11 @@ func (d *decoder) machine(in *input, apiVersion string) {
 	_, m.Paused = m.Annotations[AnnotationPaused]
 	m.ControlPlane = controlPlane(in, m.Labels)
 	m.ClusterName = clusterName(in, m.Labels)
-	m.Object, _ = in.root.value().(map[string]any)
+	m.Object = in.object()
 
 	ref := spec.get("infrastructureRef")
 	infra := d.reference(in, ref, "PlunderMachine")
-	if !ref.given() {
-		ref.errorf("is required: it names the PlunderMachine")
-	}
+	ref.required("it names the PlunderMachine")
 	d.machines = append(d.machines, &machineInput{Machine: m, in: in, infra: infra})
 }
 
@@ -94,21 +92,21 @@ func controlPlane(in *input, labels map[string]string) bool {
 func clusterName(in *input, labels map[string]string) string {
 	label := in.at("metadata", "labels").get(LabelCluster)
 	spec := in.at("spec", "clusterName")
-	fromLabel, fromSpec := labels[LabelCluster], spec.checked(checkNamespace)
+	fromLabel, fromSpec := labels[LabelCluster], spec.checked(checkLabelName)
 	if in.version == "v1alpha2" {
 		switch {
 		case fromLabel == "" && spec.given():
-			label.errorf("is required: in v1alpha2 it names the cluster, not spec.clusterName")
+			label.required("in v1alpha2 it names the cluster, not spec.clusterName")
 		case fromLabel == "":
-			label.errorf("is required: it names the cluster")
+			label.required("it names the cluster")
 		case fromSpec != "" && fromSpec != fromLabel:
 			spec.errorf("%s is not the cluster that the label %s names, %s", quote(fromSpec), LabelCluster, quote(fromLabel))
 		}
 		return fromLabel
 	}
 	switch {
-	case !spec.given() || spec.n.text == "":
-		spec.errorf("is required: it names the cluster (the label %s alone is v1alpha2)", LabelCluster)
+	case fromSpec == "":
+		spec.required("it names the cluster (the label " + LabelCluster + " alone is v1alpha2)")
 	case fromSpec != "" && label.given() && fromLabel != fromSpec:
 		label.errorf("%s is not the cluster that spec.clusterName names, %s", quote(fromLabel), quote(fromSpec))
 	}
@@ -141,6 +139,6 @@ func (d *decoder) plunderMachine(in *input) {
 		repo.only("apt", "key")
 		p.Spec.Repo = &PackageRepo{Apt: repo.get("apt").checked(checkAptLine), Key: repo.get("key").checked(checkKeyURL)}
 	}
-	p.Object, _ = in.root.value().(map[string]any)
+	p.Object = in.object()
 	d.plunderMachines = append(d.plunderMachines, &plunderMachineInput{PlunderMachine: p, in: in})
 }

@@ -5,11 +5,12 @@ import (
 	"strings"
 )
 
-// didYouMean is ` (did you mean "x"?)` for the closest of the words, or "".
+// didYouMean is ` (did you mean "x"?)` for the closest of the words, or "" when
+// more than a third of the letters would have to change.
 func didYouMean(s string, words []string) string {
 	best, distance := "", len(s)/3+1
 	for _, w := range words {
-		if d := editDistance(strings.ToLower(s), strings.ToLower(w), distance); d < distance || (d == distance && best == "" && d <= 2) {
+		if d := editDistance(strings.ToLower(s), strings.ToLower(w), distance); d < distance {
 			best, distance = w, d
 		}
 	}

@@ -1,6 +1,7 @@
 package capi
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -8,8 +9,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-
-	"bytes"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -161,11 +160,14 @@ func parse(doc Document) (*node, []*syntaxError) {
 	return root, nil
 }
 
-var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+var (
+	yamlLine      = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+	unknownAnchor = regexp.MustCompile(`^unknown anchor '(.*)' referenced$`)
+)
 
 // explainYAML turns an error of the YAML library into ours.
 func explainYAML(err error, raw []byte, first int) *syntaxError {
-	text, line := err.Error(), 1
+	text, line := err.Error(), 0
 	if m := yamlLine.FindStringSubmatch(text); m != nil {
 		text = text[len(m[0]):]
 		if n, err := strconv.Atoi(m[1]); err == nil && n > 0 {
@@ -181,7 +183,11 @@ func explainYAML(err error, raw []byte, first int) *syntaxError {
 			}
 		}
 	}
-	return &syntaxError{first + line - 1, "not valid YAML: " + text}
+	if m := unknownAnchor.FindStringSubmatch(text); m != nil && line == 0 {
+		before, _, _ := strings.Cut(string(raw), "*"+m[1])
+		line = 1 + strings.Count(before, "\n")
+	}
+	return &syntaxError{first + max(line, 1) - 1, "not valid YAML: " + text}
 }
 
 type builder struct {

@@ -33,7 +33,7 @@ func (t taken) take(f field, what, value string) {
 		t[value] = f
 		return
 	}
-	f.errorf("the %s %s is given to %s, too (%s:%d)", what, value, first.in.name(), first.in.origin.File, first.line)
+	f.errorf("the %s %s is given to %s, too", what, value, first.in.ref(f.in, first.line))
 }
 
 // validateHardware: no MAC is promised twice.
@@ -46,7 +46,7 @@ func (d *decoder) validateHardware() {
 		idField := spec.get("providerID")
 		if m := p.by; m != nil && m.ProviderID != "" {
 			if id != "" && id != m.ProviderID {
-				m.in.at("spec", "providerID").errorf("%s is not the one of %s, %s", m.ProviderID, p.in.ref(), id)
+				m.in.at("spec", "providerID").errorf("%s is not the one of %s, %s", m.ProviderID, p.in.ref(m.in, 0), id)
 			}
 			if id == "" {
 				id, idField = m.ProviderID, m.in.at("spec", "providerID")
@@ -126,9 +126,9 @@ func (d *decoder) validateAddresses() {
 		switch {
 		case p.by == nil && d.incomplete:
 		case from == nil || !from.has("staticIP"):
-			f.required()
+			f.required("")
 		case static[from] != nil:
-			f.errorf("is required: the staticIP of PlunderCluster %s is for one machine, and %s has it", from.Key, static[from].ref())
+			f.errorf("is required: the staticIP of PlunderCluster %s is for one machine, and %s has it", from.Key, static[from].ref(p.in, 0))
 		default:
 			static[from] = p.in
 			p.Spec.IPAddress = from.Spec.StaticIP
@@ -164,7 +164,7 @@ func (d *decoder) validateEndpoints(addresses taken) {
 			continue
 		}
 		if m := d.holders[holder.in]; m != nil && (!m.ControlPlane || m.Cluster != c.Cluster) {
-			f.errorf("%s is the address of %s, which is no control plane machine of this cluster", c.Endpoint.Host, m.in.ref())
+			f.errorf("%s is the address of %s, which is no control plane machine of this cluster", c.Endpoint.Host, m.in.ref(f.in, 0))
 		}
 	}
 }
@@ -192,12 +192,12 @@ type addressRange struct {
 
 func (r addressRange) isDefault() bool { return r.f.n == nil }
 
-// String is for messages of other objects.
-func (r addressRange) String() string {
+// seenFrom names the range in a message about another object.
+func (r addressRange) seenFrom(in *input) string {
 	if r.isDefault() {
-		return fmt.Sprintf("the default %s range %s of %s (to change it set %s.cidrBlocks there)", r.what, r.Prefix, r.f.in.ref(), r.f.path)
+		return fmt.Sprintf("the default %s range %s of %s; to change it set %s.cidrBlocks", r.what, r.Prefix, r.f.in.ref(in, 0), r.f.path)
 	}
-	return fmt.Sprintf("the %s range %s of %s", r.what, r.Prefix, r.f.in.ref())
+	return fmt.Sprintf("the %s range %s of %s", r.what, r.Prefix, r.f.in.ref(in, r.f.line))
 }
 
 // ranges reads spec.clusterNetwork.<what>s.cidrBlocks, or gives the default. An
@@ -241,9 +241,9 @@ func (d *decoder) validateRanges(c *clusterInput) {
 				continue
 			}
 			if s.isDefault() {
-				p.f.errorf("%s overlaps %s", p.Prefix, s)
+				p.f.errorf("%s overlaps %s", p.Prefix, s.seenFrom(c.in))
 			} else {
-				s.f.errorf("%s overlaps %s", s.Prefix, p)
+				s.f.errorf("%s overlaps %s", s.Prefix, p.seenFrom(c.in))
 			}
 		}
 	}
@@ -255,7 +255,7 @@ func (d *decoder) validateRanges(c *clusterInput) {
 		for _, r := range slices.Concat(pods, services) {
 			// Without Kubernetes a default range is of no consequence.
 			if r.Contains(addr) && (always || !r.isDefault()) {
-				f.errorf("%s is inside %s", addr, r)
+				f.errorf("%s is inside %s", addr, r.seenFrom(f.in))
 			}
 		}
 	}
@@ -307,7 +307,7 @@ func (d *decoder) validatePool(c *clusterInput) {
 			if !f.given() {
 				f = p.in.at("spec", "staticMAC")
 			}
-			f.errorf("%d MAC addresses are left for %d control plane machines (%s)", len(free), len(dependent), strings.Join(dependent, ", "))
+			f.errorf("too few MAC addresses: %d left for %d control plane machines (%s)", len(free), len(dependent), strings.Join(dependent, ", "))
 		}
 	}
 }

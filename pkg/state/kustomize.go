@@ -67,7 +67,7 @@ func (l localFS) ReadFile(path string) ([]byte, error) {
 	if err := k.Unmarshal(data); err != nil {
 		return data, nil //nolint:nilerr // kustomize says better what is wrong
 	}
-	for _, p := range paths(k) {
+	for _, p := range loads(k) {
 		if strings.Contains(p, "\n") { // written in place
 			continue
 		}
@@ -81,8 +81,8 @@ func (l localFS) ReadFile(path string) ([]byte, error) {
 	return data, nil
 }
 
-// paths are the places from which a kustomization loads.
-func paths(k types.Kustomization) []string {
+// loads are the places from which a kustomization loads.
+func loads(k types.Kustomization) []string {
 	all := slices.Concat(k.Resources, k.Components, k.Bases, k.Crds, k.Configurations, k.Generators, k.Transformers, k.Validators) //nolint:staticcheck // bases are deprecated, not gone
 	add := func(p string) {
 		if p != "" {

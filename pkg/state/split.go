@@ -19,6 +19,9 @@ func (r *reader) split(file string, data []byte) {
 	case bytes.HasPrefix(data, []byte("\xff\xfe")), bytes.HasPrefix(data, []byte("\xfe\xff")):
 		r.fail(file, "encoded in UTF-16: save it as UTF-8")
 		return
+	case bytes.HasPrefix(bytes.TrimSpace(data), []byte("<")):
+		r.fail(file, "a web page, not YAML: get the raw file")
+		return
 	case !utf8.Valid(data):
 		r.failAt(capi.Origin{File: file, Line: invalidLine(data)}, "not a text file in UTF-8")
 		return

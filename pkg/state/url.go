@@ -8,8 +8,6 @@ import (
 	"net/url"
 	"strings"
 	"time"
-
-	"bytes"
 )
 
 // fetchTimeout is how long one URL may take from the first byte sent to the last received.
@@ -78,9 +76,6 @@ func (r *reader) fetch(ctx context.Context, name, raw string) ([]byte, error) {
 			return nil, err
 		}
 		return nil, nil
-	}
-	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("<")) {
-		return nil, errors.New("a web page, not YAML: give the URL of the raw file")
 	}
 	return data, nil
 }
