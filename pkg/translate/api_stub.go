@@ -7,11 +7,7 @@ import (
 	"github.com/plunder-app/capplunder/pkg/plunder/wire"
 )
 
-func NewPlan(set *capi.Set, opts Options) (*Plan, error) { return &Plan{}, nil }
-func HostName(machine, suffix string) string             { return machine + "-" + suffix }
-func Deployment(mp *MachinePlan, mac, hostname string) wire.Deployment {
-	return wire.Deployment{}
-}
+// NewPlan, HostName and Deployment are done: newplan.go.
 func TaskName(task, job string) string { return task + "#" + job }
 func PortProbe(job, logHost string, addresses []string) (wire.Map, error) {
 	return wire.Map{}, nil
