@@ -1,0 +1,40 @@
+package cli
+
+import (
+	"slices"
+
+	"github.com/spf13/cobra"
+)
+
+// completeMachines offers the names of recorded machines that are not on the
+// command line yet. It reads the store and nothing else.
+func (f *factory) completeMachines(ns *namespaceOptions) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		// A mistake in the configuration is for the command itself to tell.
+		if err := f.resolve(cmd); err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		store, err := f.Store()
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		records, err := store.Records(cmd.Context())
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var names []cobra.Completion
+		for _, r := range records {
+			if r.Namespace == ns.orDefault() && !slices.Contains(args, r.Name) {
+				names = append(names, cobra.CompletionWithDesc(r.Name, orDash(r.ProviderID)))
+			}
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}

@@ -1,0 +1,40 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// confirm asks a person to type word. It answers nil only for exactly that.
+func (f *factory) confirm(ctx context.Context, question, word string) error {
+	fmt.Fprintf(f.io.Err, "%s: ", question)
+	type answer struct {
+		text string
+		err  error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		text, err := bufio.NewReader(f.io.In).ReadString('\n')
+		answers <- answer{text, err}
+	}()
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(f.io.Err)
+		return fmt.Errorf("confirm: %w", ctx.Err())
+	case a := <-answers:
+		if a.err != nil && !errors.Is(a.err, io.EOF) {
+			return fmt.Errorf("confirm: %w", a.err)
+		}
+		if !strings.HasSuffix(a.text, "\n") {
+			fmt.Fprintln(f.io.Err)
+		}
+		if strings.TrimSpace(a.text) != word {
+			return &notConfirmedError{message: "not confirmed: nothing was changed"}
+		}
+	}
+	return nil
+}

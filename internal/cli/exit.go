@@ -1,0 +1,207 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/plunder-app/capplunder/internal/ui"
+	"github.com/plunder-app/capplunder/pkg/apply"
+	"github.com/plunder-app/capplunder/pkg/apply/wait"
+	"github.com/plunder-app/capplunder/pkg/capi"
+	"github.com/plunder-app/capplunder/pkg/plunder/wire"
+	"github.com/plunder-app/capplunder/pkg/state"
+)
+
+// Exit codes. They are documented, with their precedence, in docs/exit-codes.md.
+const (
+	exitDone        = 0
+	exitOther       = 1
+	exitUsage       = 2 // bad command line, configuration or manifests; nothing was touched
+	exitPlunder     = 3 // plunder can't be reached, or refused
+	exitStore       = 4 // Kubernetes or the local store failed
+	exitNoHardware  = 5
+	exitMachines    = 6 // some machines failed
+	exitTimeout     = 7
+	exitRefused     = 8 // not confirmed, or refused for safety
+	exitLocked      = 9 // another run holds the lock
+	exitInterrupted = 130
+)
+
+// usageError is a mistake in the command line or the configuration.
+type usageError struct {
+	err  error
+	next string
+}
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+// usagef makes a usageError; cmd, when given, is the command whose help helps.
+func usagef(cmd *cobra.Command, format string, args ...any) error {
+	e := &usageError{err: fmt.Errorf(format, args...)}
+	if cmd != nil {
+		e.next = cmd.CommandPath() + " --help"
+	}
+	return e
+}
+
+// notConfirmedError: somebody has to agree, and did not.
+type notConfirmedError struct{ message, next string }
+
+func (e *notConfirmedError) Error() string { return e.message }
+
+// storeError is a failure of the place where results are recorded.
+type storeError struct{ err error }
+
+func (e *storeError) Error() string { return e.err.Error() }
+func (e *storeError) Unwrap() error { return e.err }
+
+// exitCode is the one place where errors become exit codes.
+func exitCode(err error) int {
+	var run *apply.RunError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &run):
+		return runExitCode(run)
+	}
+	return errorExitCode(err)
+}
+
+// runExitCode is for runs that ended with unfinished machines. What needs a
+// person most comes first; machines that failed for different reasons are "some
+// machines failed".
+func runExitCode(run *apply.RunError) int {
+	codes := make([]int, len(run.Machines))
+	for i, m := range run.Machines {
+		codes[i] = machineExitCode(m)
+	}
+	switch {
+	case slices.Contains(codes, exitInterrupted):
+		return exitInterrupted
+	case slices.Contains(codes, exitStore):
+		return exitStore
+	case len(codes) > 0 && !slices.ContainsFunc(codes, func(c int) bool { return c != codes[0] }):
+		return codes[0]
+	}
+	return exitMachines
+}
+
+// machineExitCode is the code of one machine's error. A machine that plunder
+// refused, and anything else, is a failed machine.
+func machineExitCode(err error) int {
+	switch code := errorExitCode(err); code {
+	case exitInterrupted, exitStore, exitNoHardware, exitTimeout, exitRefused:
+		return code
+	default:
+		return exitMachines
+	}
+}
+
+// errorExitCode classifies a single error.
+func errorExitCode(err error) int {
+	var (
+		usage        *usageError
+		input        *capi.InputError
+		notConfirmed *notConfirmedError
+		safety       *apply.SafetyError
+		noRecord     *apply.NoRecordError
+		record       *apply.RecordError
+		locked       *state.LockedError
+		corrupt      *state.CorruptError
+		taken        *state.TakenError
+		claimed      *state.ClaimedError
+		store        *storeError
+		timeout      *wait.TimeoutError
+		refused      *wire.RefusedError
+		conflict     *wire.ConflictError
+		unknownBoot  *wire.UnknownBootConfigError
+	)
+	switch {
+	case errors.As(err, &usage), errors.As(err, &input), errors.As(err, &noRecord):
+		return exitUsage
+	case errors.As(err, &notConfirmed), errors.As(err, &safety), errors.As(err, &claimed):
+		return exitRefused
+	case errors.As(err, &locked):
+		return exitLocked
+	case errors.As(err, &record), errors.As(err, &corrupt), errors.As(err, &taken), errors.As(err, &store):
+		return exitStore
+	case errors.Is(err, apply.ErrNoHardware):
+		return exitNoHardware
+	case errors.Is(err, context.Canceled):
+		return exitInterrupted
+	case errors.As(err, &timeout):
+		return exitTimeout
+	case errors.Is(err, wire.ErrUnreachable), errors.Is(err, wire.ErrNoAnswer), errors.Is(err, wire.ErrCertificate),
+		errors.Is(err, wire.ErrNoDeployments), errors.Is(err, wire.ErrNotFound),
+		errors.As(err, &refused), errors.As(err, &conflict), errors.As(err, &unknownBoot):
+		return exitPlunder
+	case errors.Is(err, context.DeadlineExceeded):
+		return exitTimeout
+	}
+	return exitOther
+}
+
+// printError tells a person what went wrong: one line per problem, and the next
+// command to type, when there is one.
+func printError(console *ui.Console, err error) {
+	for line := range strings.SplitSeq(strings.TrimSpace(err.Error()), "\n") {
+		console.Linef("error: %s", line)
+	}
+	for _, next := range nextCommands(err) {
+		console.Linef("next: %s", next)
+	}
+}
+
+// maxNext keeps a run with many failed machines from a page of commands.
+const maxNext = 5
+
+// nextCommands collects what err knows about going on, each command once.
+func nextCommands(err error) []string {
+	var next []string
+	add := func(s string) {
+		if s != "" && !slices.Contains(next, s) && len(next) < maxNext {
+			next = append(next, s)
+		}
+	}
+	var walk func(error)
+	walk = func(err error) {
+		switch e := err.(type) { //nolint:errorlint // every error of the tree is visited
+		case *usageError:
+			add(e.next)
+		case *notConfirmedError:
+			add(e.next)
+		case *apply.MachineError:
+			add(e.Next)
+		case *apply.NoRecordError:
+			add(name + " get machines -A")
+		case *wire.UnknownBootConfigError:
+			add(name + " get bootconfigs")
+		case nextError:
+			add(e.next)
+		}
+		switch e := err.(type) { //nolint:errorlint // likewise
+		case interface{ Unwrap() error }:
+			walk(e.Unwrap())
+		case interface{ Unwrap() []error }:
+			for _, sub := range e.Unwrap() {
+				walk(sub)
+			}
+		}
+	}
+	walk(err)
+	return next
+}
+
+// nextError adds a command to type to an error.
+type nextError struct {
+	error
+	next string
+}
+
+func (e nextError) Unwrap() error { return e.error }

@@ -1,0 +1,192 @@
+package cli
+
+import (
+	"regexp"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/plunder-app/capplunder/internal/ui"
+	"github.com/plunder-app/capplunder/pkg/apply"
+	"github.com/plunder-app/capplunder/pkg/plunder"
+	"github.com/plunder-app/capplunder/pkg/state"
+)
+
+// factory hands commands what they work with. Streams and environment are
+// values; what can fail or touches disk or network is made when it is asked for.
+type factory struct {
+	io   *ui.IOStreams
+	args []string
+	env  map[string]string
+	opts globals
+
+	// settings is what setUp found out about every setting, for `config view`.
+	settings []setting
+}
+
+func newFactory(args []string, streams *ui.IOStreams, environ []string) *factory {
+	return &factory{io: streams, args: args, env: environment(environ)}
+}
+
+func (f *factory) getenv(key string) string { return f.env[key] }
+
+// simulatedPrefix marks every line for people of a simulated run.
+const simulatedPrefix = "[simulated] "
+
+// setUp resolves the configuration for cmd and makes the streams fit it.
+func (f *factory) setUp(cmd *cobra.Command) error {
+	if err := f.resolve(cmd); err != nil {
+		return err
+	}
+	if f.opts.noColor {
+		f.io.NoColor()
+	}
+	if f.opts.simulate {
+		f.io.Err.SetPrefix(simulatedPrefix)
+	}
+	return nil
+}
+
+// prefix precedes every line of tables.
+func (f *factory) prefix() string {
+	if f.opts.simulate {
+		return simulatedPrefix
+	}
+	return ""
+}
+
+// Values of --store.
+const (
+	storeLocal      = "local"
+	storeAuto       = "auto"
+	storeKubernetes = "kubernetes"
+)
+
+// stateDir is the directory of the store: that of simulated machines with --simulate.
+func (f *factory) stateDir() (string, error) {
+	dir := f.opts.stateDir
+	if dir == "" {
+		var err error
+		if dir, err = state.DefaultDir(f.getenv); err != nil {
+			return "", usagef(nil, "%w", err)
+		}
+	}
+	if !f.opts.simulate {
+		return dir, nil
+	}
+	dir, err := state.SimulatedDir(dir)
+	if err != nil {
+		return "", usagef(nil, "%w", err)
+	}
+	return dir, nil
+}
+
+// Store opens the place where results are recorded. Nothing is written yet.
+func (f *factory) Store() (apply.Store, error) {
+	switch f.opts.store {
+	case storeLocal:
+	case storeAuto, storeKubernetes:
+		return nil, usagef(nil, "--store %s: recording in a Kubernetes cluster is not there yet; use --store %s", f.opts.store, storeLocal)
+	default:
+		return nil, usagef(nil, "--store %q: unknown store; use %s", f.opts.store, storeLocal)
+	}
+	dir, err := f.stateDir()
+	if err != nil {
+		return nil, err
+	}
+	store, err := state.OpenLocal(dir)
+	if err != nil {
+		return nil, &storeError{err}
+	}
+	return store, nil
+}
+
+// Server connects to the plunder server, or to simulated machines. No request is
+// sent yet. keep says that changes to simulated machines are to be kept.
+func (f *factory) Server(keep bool) (*plunder.Client, error) {
+	opts := []plunder.Option{plunder.WithUserAgent(userAgent())}
+	if f.opts.verbosity >= verbosityRequests {
+		opts = append(opts, plunder.WithLogf(f.io.Err.Linef))
+	}
+	if f.opts.simulate {
+		return f.simulatedServer(keep, opts)
+	}
+	cfg, err := f.plunderConfig()
+	if err != nil {
+		return nil, err
+	}
+	client, err := plunder.New(cfg, opts...)
+	if err != nil {
+		return nil, usagef(nil, "%w", err)
+	}
+	return client, nil
+}
+
+// Levels of -v.
+const (
+	verbosityObservations = 1
+	verbosityRequests     = 4
+)
+
+func (f *factory) plunderConfig() (plunder.Config, error) {
+	cfg := plunder.Config{}
+	explicit := f.opts.plunderConfig
+	if explicit == f.getenv(plunder.ConfigEnv) {
+		explicit = "" // found again by FindConfig, whose errors then name the variable
+	}
+	path, err := plunder.FindConfig(explicit, f.getenv)
+	switch {
+	case err == nil:
+		if cfg, err = plunder.LoadConfig(path); err != nil {
+			return cfg, usagef(nil, "%w", err)
+		}
+	case f.opts.url == "" || !strings.HasPrefix(f.opts.url, "http:"):
+		// Only plain http needs no certificate, and so no file.
+		return cfg, &usageError{err: err, next: name + " apply -f examples/simple --simulate    # no server needed"}
+	}
+	cfg.URL, cfg.AllowHTTP = f.opts.url, f.opts.insecureHTTP
+	return cfg, nil
+}
+
+// reporter is for the events of a run that prints results as o says.
+func (f *factory) reporter(o output) ui.Reporter {
+	if o.format == formatJSON {
+		return ui.NewJSONReporter(f.io.Out)
+	}
+	return ui.NewReporter(f.io, ui.ReportOptions{Verbosity: f.opts.verbosity, Quiet: f.opts.quiet})
+}
+
+// noticef tells a person something that matters little: --quiet hides it.
+func (f *factory) noticef(format string, args ...any) {
+	if !f.opts.quiet {
+		f.io.Err.Linef(format, args...)
+	}
+}
+
+func (f *factory) warnf(format string, args ...any) {
+	f.io.Err.Linef("warning: "+format, args...)
+}
+
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:=@,+~-]+$`)
+
+// commandLine is the command line that was typed, to be typed again.
+func (f *factory) commandLine() string {
+	words := []string{name}
+	for _, a := range f.args {
+		if !plainWord.MatchString(a) {
+			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+		words = append(words, a)
+	}
+	return strings.Join(words, " ")
+}
+
+// checkNoOutput refuses -o values that make no sense for a command.
+func (o output) allow(cmd string, formats ...string) error {
+	for _, f := range formats {
+		if o.format == f {
+			return nil
+		}
+	}
+	return usagef(nil, "-o %s: %s knows -o %s", o.format, cmd, strings.Join(formats, ", "))
+}

@@ -1,0 +1,224 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/plunder-app/capplunder/internal/ui"
+	"github.com/plunder-app/capplunder/pkg/apply/wait"
+)
+
+func newGetCmd(f *factory) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "get",
+		Short: "Show machines, events, and what the plunder server knows",
+		Args:  noSubcommand,
+		RunE:  help,
+	}
+	for _, r := range []resource{machinesResource(), eventsResource(), unleasedResource(), leasesResource(), deploymentsResource(), bootConfigsResource()} {
+		cmd.AddCommand(newGetResourceCmd(f, r, nil))
+	}
+	return cmd
+}
+
+// resource is something that `get` can show.
+type resource struct {
+	name       string
+	aliases    []string
+	short      string
+	long       string
+	example    string
+	namespaced bool
+	// named: NAME arguments choose among the objects.
+	named bool
+	fetch func(ctx context.Context, o *getOptions) (list, error)
+}
+
+type getOptions struct {
+	f *factory
+	namespaceOptions
+	resource resource
+
+	names    []string
+	watch    bool
+	interval time.Duration
+	output   string
+	// client is kept between the looks of --watch.
+	client getClient
+}
+
+// defaultWatchInterval is the pause between two looks of --watch.
+const defaultWatchInterval = 2 * time.Second
+
+func newGetResourceCmd(f *factory, r resource, runF func(context.Context, *getOptions) error) *cobra.Command {
+	o := &getOptions{f: f, resource: r}
+	cmd := &cobra.Command{
+		Use:     r.name,
+		Aliases: r.aliases,
+		Short:   r.short,
+		Long:    r.long,
+		Example: r.example,
+		Args:    arguments(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.names = args
+			if o.interval < 0 {
+				return usagef(cmd, "--interval %s: must not be negative", o.interval)
+			}
+			if runF != nil {
+				return runF(cmd.Context(), o)
+			}
+			return runGet(cmd.Context(), o)
+		},
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	if r.named {
+		cmd.Use += " [NAME...]"
+		cmd.Args = cobra.ArbitraryArgs
+		cmd.ValidArgsFunction = f.completeMachines(&o.namespaceOptions)
+	}
+	fs := cmd.Flags()
+	if r.namespaced {
+		o.namespaceOptions.addFlags(fs)
+		fs.BoolVarP(&o.all, "all-namespaces", "A", false, "objects of all namespaces")
+	}
+	fs.BoolVarP(&o.watch, "watch", "w", false, "go on and show what changes, until Ctrl-C")
+	fs.DurationVar(&o.interval, "interval", 0, "pause between two looks of --watch (default 2s)")
+	addOutputFlag(cmd, &o.output, "table, wide, json, yaml, name or jsonpath=TEMPLATE")
+	return cmd
+}
+
+func runGet(ctx context.Context, o *getOptions) error {
+	out, err := parseOutput(o.output)
+	if err != nil {
+		return err
+	}
+	defer o.client.close()
+	l, err := o.resource.fetch(ctx, o)
+	if err != nil {
+		return err
+	}
+	if !o.watch {
+		return o.f.print(out, l, len(o.names) == 1)
+	}
+	return o.runWatch(ctx, out, l)
+}
+
+// runWatch shows l, and from then on every object that is new or has changed.
+// It ends with the context.
+func (o *getOptions) runWatch(ctx context.Context, out output, l list) error {
+	if err := o.f.print(out, l, false); err != nil {
+		return err
+	}
+	interval := o.interval
+	if interval == 0 {
+		interval = defaultWatchInterval
+	}
+	failing := false
+	for {
+		if err := wait.Sleep(ctx, interval); err != nil {
+			return err
+		}
+		next, err := o.resource.fetch(ctx, o)
+		if err != nil {
+			if ctx.Err() != nil {
+				return err
+			}
+			if !failing {
+				o.f.warnf("%v; still watching", err)
+			}
+			failing = true
+			continue
+		}
+		failing = false
+		if err := o.printChanges(out, l, next); err != nil {
+			return err
+		}
+		l = next
+	}
+}
+
+// printChanges prints what differs between two looks.
+func (o *getOptions) printChanges(out output, before, after list) error {
+	old := map[string]string{}
+	for _, it := range before.items {
+		old[it.key] = it.print
+	}
+	changed := make([]bool, len(after.items))
+	for i, it := range after.items {
+		print, known := old[it.key]
+		changed[i] = !known || print != it.print
+		delete(old, it.key)
+	}
+	for _, it := range before.items {
+		if _, gone := old[it.key]; gone {
+			o.f.noticef("%s is gone", it.name)
+		}
+	}
+	if !slices.Contains(changed, true) {
+		return nil
+	}
+	if out.format == formatTable || out.format == formatWide {
+		return o.printRows(out, after, changed)
+	}
+	for i, it := range after.items {
+		if changed[i] {
+			if err := o.f.print(out, list{kind: after.kind, columns: after.columns, items: []item{it}}, true); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// printRows prints some rows of a table without its header. All rows decide about
+// the widths of the columns, so that rows of several looks stay in line.
+func (o *getOptions) printRows(out output, l list, which []bool) error {
+	t := ui.Table{Columns: l.columns}
+	for _, it := range l.items {
+		t.Rows = append(t.Rows, it.cells)
+	}
+	lines, err := t.Lines(o.f.tableOptions(out))
+	if err != nil {
+		return err
+	}
+	for i, line := range lines[1:] {
+		if which[i] {
+			if _, err := fmt.Fprintln(o.f.io.Out, line); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// choose keeps the items with the given names, in the order of the list.
+func choose(l list, what string, names []string) (list, error) {
+	if len(names) == 0 {
+		return l, nil
+	}
+	wanted := map[string]bool{}
+	for _, n := range names {
+		wanted[strings.TrimPrefix(n, what+"/")] = false
+	}
+	l.items = slices.DeleteFunc(l.items, func(it item) bool {
+		n := strings.TrimPrefix(it.name, what+"/")
+		_, ok := wanted[n]
+		if ok {
+			wanted[n] = true
+		}
+		return !ok
+	})
+	var missing []error
+	for _, n := range names {
+		if n = strings.TrimPrefix(n, what+"/"); !wanted[n] {
+			missing = append(missing, fmt.Errorf("no %s %q", what, n))
+		}
+	}
+	return l, errors.Join(missing...)
+}

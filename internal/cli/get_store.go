@@ -1,0 +1,145 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/duration"
+
+	"github.com/plunder-app/capplunder/internal/ui"
+	"github.com/plunder-app/capplunder/pkg/apply"
+	"github.com/plunder-app/capplunder/pkg/capi"
+)
+
+// keeps reports whether an object of this namespace is wanted.
+func (n *namespaceOptions) keeps(namespace string) bool {
+	return n.all || namespace == n.orDefault()
+}
+
+// store reads from the store; its failures are the store's.
+func (o *getOptions) store() (apply.Store, error) { return o.f.Store() }
+
+func machinesResource() resource {
+	return resource{
+		name:    "machines",
+		aliases: []string{"machine", "ma"},
+		short:   "Show recorded machines",
+		long: `Show recorded machines: what was asked for, the hardware that was given, and how
+far each came. This reads the store and sends no request.`,
+		example: `  capplunder get machines
+  capplunder get machines worker -o yaml
+  capplunder get machines -A -o wide --watch
+  capplunder get machines -o jsonpath='{.items[*].providerID}'`,
+		namespaced: true,
+		named:      true,
+		fetch: func(ctx context.Context, o *getOptions) (list, error) {
+			store, err := o.store()
+			if err != nil {
+				return list{}, err
+			}
+			all, err := store.Records(ctx)
+			if err != nil {
+				return list{}, &storeError{err}
+			}
+			var records []capi.Record
+			for _, r := range all {
+				if o.keeps(r.Namespace) {
+					records = append(records, r)
+				}
+			}
+			l, err := choose(machineList(records, o.all), "machine", o.names)
+			if err != nil {
+				return list{}, nextError{err, name + " get machines -A"}
+			}
+			return l, nil
+		},
+	}
+}
+
+// machineList lists records. The first columns are those of `kubectl get machines`
+// with the 2019 provider.
+func machineList(records []capi.Record, namespaces bool) list {
+	l := list{kind: "MachineList", columns: []ui.Column{
+		{Name: "NAME"}, {Name: "PROVIDERID"}, {Name: "PHASE"},
+		{Name: "CLUSTER", Wide: true}, {Name: "ROLE", Wide: true}, {Name: "VERSION", Wide: true},
+		{Name: "MAC ADDRESS", Wide: true}, {Name: "ADDRESS", Wide: true}, {Name: "HOST NAME", Wide: true},
+		{Name: "STEP", Wide: true}, {Name: "AGE", Wide: true},
+	}}
+	if namespaces {
+		l.columns = append([]ui.Column{{Name: "NAMESPACE"}}, l.columns...)
+	}
+	for _, r := range records {
+		role := capi.RoleWorker
+		if r.ControlPlane {
+			role = capi.RoleControlPlane
+		}
+		cells := []string{
+			r.Name, r.ProviderID, string(r.Phase), r.Cluster, role, r.Version,
+			r.MAC, r.Address, r.HostName, r.Step, age(r.ClaimedAt),
+		}
+		if namespaces {
+			cells = append([]string{r.Namespace}, cells...)
+		}
+		l.items = append(l.items, item{
+			name: "machine/" + r.Name, key: r.Key.String(), cells: cells, object: r,
+			print: fmt.Sprint(r.Phase, r.ProviderID, r.Step, r.MAC, r.Address, r.HostName, r.Reason, r.Message),
+		})
+	}
+	return l
+}
+
+func eventsResource() resource {
+	return resource{
+		name:    "events",
+		aliases: []string{"event", "ev"},
+		short:   "Show what happened to machines",
+		long: `Show what happened to machines, oldest first: NoHardwareFound, PlunderProvision,
+PlunderInstall and PlunderDelete. This reads the store and sends no request.`,
+		example: `  capplunder get events
+  capplunder get events -A --watch`,
+		namespaced: true,
+		fetch: func(ctx context.Context, o *getOptions) (list, error) {
+			store, err := o.store()
+			if err != nil {
+				return list{}, err
+			}
+			events, err := store.Events(ctx)
+			if err != nil {
+				return list{}, &storeError{err}
+			}
+			l := list{kind: "EventList", columns: []ui.Column{
+				{Name: "LAST SEEN"}, {Name: "TYPE"}, {Name: "REASON"}, {Name: "OBJECT"}, {Name: "MESSAGE"},
+				{Name: "COUNT", Wide: true}, {Name: "FIRST SEEN", Wide: true},
+			}}
+			if o.all {
+				l.columns = append([]ui.Column{{Name: "NAMESPACE"}}, l.columns...)
+			}
+			for _, e := range events {
+				if !o.keeps(e.Object.Namespace) {
+					continue
+				}
+				object := strings.ToLower(e.Kind) + "/" + e.Object.Name
+				cells := []string{age(e.LastTime), e.Type, e.Reason, object, e.Message, fmt.Sprint(e.Count), age(e.FirstTime)}
+				if o.all {
+					cells = append([]string{e.Object.Namespace}, cells...)
+				}
+				l.items = append(l.items, item{
+					name: "event/" + object + "/" + e.Reason, cells: cells, object: e,
+					key:   fmt.Sprint(e.Kind, e.Object, e.Type, e.Reason, e.Message),
+					print: fmt.Sprint(e.Count, e.LastTime),
+				})
+			}
+			return l, nil
+		},
+	}
+}
+
+// age is the time since t as kubectl writes it, "" when t is not known.
+func age(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return duration.HumanDuration(time.Since(t))
+}
