@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -102,48 +103,47 @@ func (l *Local) String() string { return "local store " + l.dir }
 // changes are reported at once, as *ClaimedError, and nothing is written.
 func (l *Local) Sync(ctx context.Context, set *capi.Set) error {
 	return l.write(ctx, func() error {
-		files, err := l.synced(ctx, set)
+		groups, err := l.synced(ctx, set)
 		if err != nil {
 			return err
 		}
-		return l.writeAll(ctx, files)
+		err = parallel(ctx, len(groups), func(i int) error { return l.replace(groups[i]) })
+		if err != nil {
+			return err
+		}
+		return l.syncDirs(slices.Concat(groups...))
 	})
 }
 
-// file is an object and where it is stored. old is its content there, nil when
-// there is none.
+// file is an object and where it is stored.
 type file struct {
 	path   string
-	object object
-	old    []byte
+	object object // to be stored
+	stored object // as it is stored, nil when it is not; only Sync keeps it
+	old    []byte // the same, undecoded
 }
 
-// synced computes what Sync has to write. A PlunderMachine comes before its
-// Machine: a Machine in the store has one.
-func (l *Local) synced(ctx context.Context, set *capi.Set) ([]file, error) {
-	var files []file
-	for _, c := range set.Clusters {
-		ofCluster, err := l.syncedCluster(c)
-		if err != nil {
-			return nil, err
+// synced computes what Sync has to write, in groups whose order matters: a
+// PlunderMachine comes before its Machine, for a Machine in the store has one.
+func (l *Local) synced(ctx context.Context, set *capi.Set) ([][]file, error) {
+	machines, clusters := len(set.Machines), len(set.Clusters)
+	groups := make([][]file, machines+clusters)
+	problems := make([][]error, machines)
+	err := parallel(ctx, len(groups), func(i int) (err error) {
+		if i < machines {
+			groups[i], problems[i], err = l.syncedMachine(set.Machines[i])
+		} else {
+			groups[i], err = l.syncedCluster(set.Clusters[i-machines])
 		}
-		files = append(files, ofCluster...)
-	}
-	perMachine := make([][]file, len(set.Machines))
-	problems := make([][]error, len(set.Machines))
-	err := parallel(ctx, len(set.Machines), func(i int) (err error) {
-		perMachine[i], problems[i], err = l.syncedMachine(set.Machines[i])
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(slices.Concat(problems...)...); err != nil {
-		return nil, err
-	}
-	return append(files, slices.Concat(perMachine...)...), nil
+	return groups, errors.Join(slices.Concat(problems...)...)
 }
 
+// syncedMachine also returns what the user may not change about the machine.
 func (l *Local) syncedMachine(m *capi.Machine) ([]file, []error, error) {
 	pm, err := l.merge(dirPlunderMachines, m.Infra.Key, func() (object, error) { return plunderMachineManifest(m.Infra) })
 	if err != nil {
@@ -163,12 +163,14 @@ func (l *Local) syncedMachine(m *capi.Machine) ([]file, []error, error) {
 			Old: r.Key.String(), New: m.Key.String(), Machine: r.Key,
 		}}, nil
 	}
-	// The machine's record may be with another PlunderMachine than the given one.
-	old, found, err := l.recordFrom(cm.old, cm.path, m.Key)
-	if err != nil {
-		return nil, nil, err
+	old, found := r, ok
+	if other, named := cm.stored.infraKey(); named && other != m.Infra.Key {
+		// The machine's record is with another PlunderMachine than the given one.
+		if old, found, err = l.recordIn(other); err != nil {
+			return nil, nil, err
+		}
 	}
-	if found {
+	if found && old.Key == m.Key {
 		if problems := checkGiven(m, old); len(problems) > 0 {
 			return nil, problems, nil
 		}
@@ -219,9 +221,8 @@ func (l *Local) merge(kind string, key capi.Key, manifest func() (object, error)
 	if err != nil {
 		return file{}, err
 	}
-	if f.object != nil {
-		carryOver(given, f.object)
-	}
+	f.stored = f.object
+	carryOver(given, f.stored)
 	f.object = given
 	return f, nil
 }
@@ -253,13 +254,17 @@ func (l *Local) recordFrom(data []byte, path string, key capi.Key) (r capi.Recor
 	}
 	pmKey := capi.Key{Namespace: key.Namespace, Name: doc.Spec.InfrastructureRef.Name}
 	if pmKey.Name == "" {
-		return r, false, &CorruptError{Path: path, Err: errors.New("spec.infrastructureRef.name is missing")}
+		return r, false, noReference(path)
 	}
 	r, ok, err = l.recordIn(pmKey)
 	if err != nil || !ok || r.Key != key {
 		return capi.Record{}, false, err
 	}
 	return r, true, nil
+}
+
+func noReference(path string) error {
+	return &CorruptError{Path: path, Err: errors.New("spec.infrastructureRef.name is missing")}
 }
 
 // recordIn is the record in a PlunderMachine, whichever Machine it is of.
@@ -322,7 +327,7 @@ func (l *Local) SaveRecord(ctx context.Context, r capi.Record) error {
 		}
 		pmKey, ok := m.object.infraKey()
 		if !ok {
-			return &CorruptError{Path: m.path, Err: errors.New("spec.infrastructureRef.name is missing")}
+			return noReference(m.path)
 		}
 		if r.PlunderMachine != (capi.Key{}) && r.PlunderMachine != pmKey {
 			return fmt.Errorf("save the record of Machine %s: it is for PlunderMachine %s, but the Machine in %s has %s",
@@ -354,7 +359,7 @@ func (l *Local) SaveRecord(ctx context.Context, r capi.Record) error {
 		}
 		showMachine(m.object, old, r)
 		// The PlunderMachine is the record; the Machine only shows it.
-		err = l.writeAll(ctx, []file{pm, m})
+		err = l.writeAll(pm, m)
 		if err != nil {
 			l.claims = nil // whether it was written is unknown: read again
 			return err
@@ -385,7 +390,11 @@ func (l *Local) DeleteRecord(ctx context.Context, key capi.Key) error {
 			return err
 		}
 		var infra []capi.Key
-		if pmKey, named := m.object.infraKey(); ok && named {
+		if ok {
+			pmKey, named := m.object.infraKey()
+			if !named {
+				return noReference(m.path)
+			}
 			infra = append(infra, pmKey)
 		} else {
 			// Without the Machine the record is found only by looking at all.
@@ -465,7 +474,7 @@ func (l *Local) SaveClusterRecord(ctx context.Context, r capi.ClusterRecord) err
 			showPlunderCluster(pc.object, r)
 			files = append(files, pc)
 		}
-		return l.writeAll(ctx, files)
+		return l.writeAll(files...)
 	})
 }
 
@@ -583,11 +592,17 @@ func (l *Local) load(kind string, key capi.Key) (f file, ok bool, err error) {
 
 // writeAll writes the files that differ from what is stored, in this order, and
 // returns when all of them are durable.
-func (l *Local) writeAll(ctx context.Context, files []file) error {
-	var dirs []string
+func (l *Local) writeAll(files ...file) error {
+	if err := l.replace(files); err != nil {
+		return err
+	}
+	return l.syncDirs(files)
+}
+
+func (l *Local) replace(files []file) error {
 	for _, f := range files {
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("write to %s: %w", l, err)
+		if f.stored != nil && reflect.DeepEqual(f.object, f.stored) {
+			continue // saves the encoding, which is most of the work
 		}
 		data, err := f.object.encode()
 		if err != nil {
@@ -599,6 +614,14 @@ func (l *Local) writeAll(ctx context.Context, files []file) error {
 		if err := replaceFile(f.path, data); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// syncDirs makes the names of the files durable.
+func (l *Local) syncDirs(files []file) error {
+	var dirs []string
+	for _, f := range files {
 		if dir := filepath.Dir(f.path); !slices.Contains(dirs, dir) {
 			dirs = append(dirs, dir)
 		}

@@ -169,7 +169,7 @@ func redact(data any) any {
 func clusterManifest(c *capi.Cluster) (object, error) {
 	base := object{"spec": map[string]any{}}
 	if c.Infra != nil {
-		base.in("spec")["infrastructureRef"] = reference("PlunderCluster", c.Infra.Name)
+		base.in("spec")["infrastructureRef"] = map[string]any{"kind": "PlunderCluster", "name": c.Infra.Name}
 	}
 	return manifest("Cluster", c.APIVersion, c.Key, c.Object, base)
 }
@@ -181,7 +181,7 @@ func plunderClusterManifest(p *capi.PlunderCluster) (object, error) {
 func machineManifest(m *capi.Machine) (object, error) {
 	base := object{"spec": map[string]any{
 		"clusterName":       m.ClusterName,
-		"infrastructureRef": reference("PlunderMachine", m.Infra.Name),
+		"infrastructureRef": map[string]any{"kind": "PlunderMachine", "name": m.Infra.Name},
 	}}
 	if m.Version != "" {
 		base.in("spec")["version"] = m.Version
@@ -198,19 +198,34 @@ func plunderMachineManifest(p *capi.PlunderMachine) (object, error) {
 
 const plunderAPIVersion = capi.GroupInfrastructure + "/" + capi.VersionPlunder
 
-func reference(kind, name string) map[string]any {
-	return map[string]any{"apiGroup": capi.GroupInfrastructure, "kind": kind, "name": name}
-}
-
 // carryOver puts the status and the annotations of earlier runs into a newly
 // given manifest.
 func carryOver(given, stored object) {
 	if status, ok := stored["status"]; ok {
-		given["status"] = status
+		given["status"] = deepCopy(status) // stored is compared with given later
 	}
 	for name, value := range stored.at("metadata", "annotations") {
 		if strings.HasPrefix(name, annotationPrefix) {
 			given.in("metadata", "annotations")[name] = value
 		}
+	}
+}
+
+func deepCopy(value any) any {
+	switch value := value.(type) {
+	case map[string]any:
+		c := make(map[string]any, len(value))
+		for k, v := range value {
+			c[k] = deepCopy(v)
+		}
+		return c
+	case []any:
+		c := make([]any, len(value))
+		for i, v := range value {
+			c[i] = deepCopy(v)
+		}
+		return c
+	default:
+		return value
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -124,14 +125,14 @@ func setClusterRecord(c object, r capi.ClusterRecord) error {
 		}
 		status[field] = r.Initialized
 	}
-	if r.Endpoint.IsZero() {
+	if version == "v1alpha2" {
+		delete(status, "apiEndpoints")
+		if !r.Endpoint.IsZero() {
+			status["apiEndpoints"] = []any{endpoint(r.Endpoint)}
+		}
 		return nil
 	}
-	if version == "v1alpha2" {
-		status["apiEndpoints"] = []any{endpoint(r.Endpoint)}
-	} else if _, given := c.at("spec")["controlPlaneEndpoint"]; !given {
-		c.in("spec")["controlPlaneEndpoint"] = endpoint(r.Endpoint)
-	}
+	showEndpoint(c, r.Endpoint)
 	return nil
 }
 
@@ -155,8 +156,14 @@ func showPlunderCluster(pc object, r capi.ClusterRecord) {
 	}
 	pc.in("status")["ready"] = r.Ready
 	pc.in("status", "initialization")["provisioned"] = r.Ready
-	if _, given := pc.at("spec")["controlPlaneEndpoint"]; !given && !r.Endpoint.IsZero() {
-		pc.in("spec")["controlPlaneEndpoint"] = endpoint(r.Endpoint)
+	showEndpoint(pc, r.Endpoint)
+}
+
+// showEndpoint fills an endpoint that the user did not give; manifests often have
+// one with an empty host.
+func showEndpoint(o object, e capi.Endpoint) {
+	if !e.IsZero() && o.text("spec", "controlPlaneEndpoint", "host") == "" {
+		o.in("spec")["controlPlaneEndpoint"] = endpoint(e)
 	}
 }
 
@@ -176,12 +183,15 @@ func parseAnnotation(text string, record any) error {
 }
 
 func annotate(o object, record any) error {
-	raw, err := json.MarshalIndent(record, "", "  ")
-	if err != nil {
+	// The encoder ends the text with a line break, and so YAML shows it as a block.
+	var text strings.Builder
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(record); err != nil {
 		return err
 	}
-	// With a line break at its end YAML shows it as a block.
-	o.in("metadata", "annotations")[AnnotationRecord] = string(raw) + "\n"
+	o.in("metadata", "annotations")[AnnotationRecord] = text.String()
 	return nil
 }
 
@@ -250,5 +260,5 @@ func setCondition(status map[string]any, kind string, r capi.Record) {
 }
 
 func endpoint(e capi.Endpoint) map[string]any {
-	return map[string]any{"host": e.Host, "port": e.Port}
+	return map[string]any{"host": e.Host, "port": json.Number(strconv.Itoa(e.Port))}
 }
