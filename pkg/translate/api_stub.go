@@ -7,30 +7,7 @@ import (
 	"github.com/plunder-app/capplunder/pkg/plunder/wire"
 )
 
-// NewPlan, HostName and Deployment are done: newplan.go.
-func TaskName(task, job string) string { return task + "#" + job }
-func PortProbe(job, logHost string, addresses []string) (wire.Map, error) {
-	return wire.Map{}, nil
-}
-func ReadPortProbe(l wire.Log, job string) (open []string, done bool, err error) {
-	return nil, false, nil
-}
-func HostProbe(job string, addresses []string) (wire.Map, error) { return wire.Map{}, nil }
-
-type Facts struct {
-	ID, Like, Version, Codename, Arch, PackageManager string
-	Systemd, Bash, Node                               bool
-	Cgroup, UID                                       int
-	Kernel, Host, Kubeadm                             string
-	MACs                                              []string
-	BootID                                            string
-	Uptime                                            time.Duration
-	Disks                                             []capi.Disk
-}
-
-func ReadHostProbe(l wire.Log, job string) (f Facts, done bool, err error) {
-	return Facts{}, false, nil
-}
+// NewPlan, HostName and Deployment are done: newplan.go. Probes, Facts, TaskName, quote, addresses4, entry: probe.go.
 
 type Guard struct{ MAC, BootID string }
 type Target struct {
