@@ -15,7 +15,9 @@ import (
 	"github.com/plunder-app/capplunder/pkg/state"
 )
 
-// FuzzDecode: whatever the bytes, the answer is a linked set or an *InputError.
+// FuzzDecode: whatever the bytes, the answer is a linked set or an *InputError. Run
+// it with -fuzzminimizetime=100x: making whole manifests minimal takes most of the
+// time otherwise.
 func FuzzDecode(f *testing.F) {
 	for _, pattern := range []string{"testdata/bad/*.*", "testdata/good/*.*", "../../examples/*/*.yaml"} {
 		files, err := filepath.Glob(pattern)

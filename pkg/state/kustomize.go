@@ -36,7 +36,13 @@ func (r *reader) kustomize(dir string) {
 		return
 	}
 	opts := krusty.MakeDefaultOptions() // plugins disabled, files only below the root
-	out, err := krusty.MakeKustomizer(opts).Run(localFS{filesys.MakeFsOnDisk()}, dir)
+	disk := &localFS{FileSystem: filesys.MakeFsOnDisk()}
+	out, err := krusty.MakeKustomizer(opts).Run(disk, dir)
+	if disk.refused != nil {
+		// Kustomize takes an error of reading a file for its absence.
+		r.fail(disk.refused.file, "%s is no file or directory here, and nothing is fetched from elsewhere", disk.refused.load)
+		return
+	}
 	if err != nil {
 		r.fail(dir, "kustomize: %s", oneLine(err))
 		return
@@ -55,10 +61,16 @@ func oneLine(err error) string { return strings.Join(strings.Fields(err.Error())
 // localFS is the disk, except that it hands out no kustomization file that wants
 // something from elsewhere. Kustomize has no option for that, and would run git
 // or fetch URLs.
-type localFS struct{ filesys.FileSystem }
+type localFS struct {
+	filesys.FileSystem
+	refused *refusal // the first
+}
+
+// refusal is a kustomization file and what it wants to load.
+type refusal struct{ file, load string }
 
 // ReadFile implements filesys.FileSystem.
-func (l localFS) ReadFile(path string) ([]byte, error) {
+func (l *localFS) ReadFile(path string) ([]byte, error) {
 	data, err := l.FileSystem.ReadFile(path)
 	if err != nil || !isKustomization(path) {
 		return data, err
@@ -71,11 +83,15 @@ func (l localFS) ReadFile(path string) ([]byte, error) {
 		if strings.Contains(p, "\n") { // written in place
 			continue
 		}
-		if !filepath.IsAbs(p) {
-			p = filepath.Join(filepath.Dir(path), p)
+		file := p
+		if !filepath.IsAbs(file) {
+			file = filepath.Join(filepath.Dir(path), file)
 		}
-		if !l.Exists(p) {
-			return nil, fmt.Errorf("%s: %s is no file or directory here, and nothing is fetched from elsewhere", path, p)
+		if !l.Exists(file) {
+			if l.refused == nil {
+				l.refused = &refusal{path, p}
+			}
+			return nil, fmt.Errorf("%s: %s is not here", path, p)
 		}
 	}
 	return data, nil

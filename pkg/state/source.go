@@ -5,6 +5,7 @@
 package state
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -53,6 +54,7 @@ func Files(ctx context.Context, opts FileOptions) ([]capi.Document, error) {
 	switch {
 	case opts.Kustomize != "" && len(opts.Paths) > 0:
 		r.fail(commandLine, "give either -f or -k, not both")
+		opts.Paths = nil
 	case opts.Kustomize != "":
 		r.kustomize(opts.Kustomize)
 	case len(opts.Paths) == 0:
@@ -184,45 +186,39 @@ func (r *reader) content(name string, from io.Reader) ([]byte, bool) {
 
 // directory reads the YAML and JSON files of a directory.
 func (r *reader) directory(dir string) {
-	var files, below []string // below: YAML that only -R reads
+	var files []string
+	below := false // a directory in it has such files, which only -R reads
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		// How deep path is: 0 for dir itself, 1 for what is in it.
+		depth := 0
+		if path != dir {
+			rel, _ := filepath.Rel(dir, path) // path starts with dir, so there is no error
+			depth = 1 + strings.Count(rel, string(filepath.Separator))
+		}
 		switch {
 		case err != nil:
 			r.fail(path, "%v", cause(err))
-			return nil
-		case path == dir:
-			return nil
-		case strings.HasPrefix(e.Name(), "."):
-			if e.IsDir() {
-				return fs.SkipDir
+		case depth == 0:
+		case e.IsDir() && (strings.HasPrefix(e.Name(), ".") || (!r.opts.Recursive && (depth > 1 || below))):
+			return fs.SkipDir
+		case e.IsDir() || !isManifest(path):
+		case depth > 1 && !r.opts.Recursive:
+			below = true
+		default:
+			// A link to a directory could lead round in circles.
+			if info, err := os.Stat(path); err != nil || !info.IsDir() {
+				files = append(files, path)
 			}
-			return nil
-		case e.IsDir() || !slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(path)):
-			return nil
 		}
-		if !r.opts.Recursive && filepath.Dir(path) != filepath.Clean(dir) {
-			below = append(below, path)
-			if len(below) > 0 && len(files) > 0 {
-				return fs.SkipDir // enough for the hint
-			}
-			return nil
-		}
-		if info, err := os.Stat(path); err == nil && info.IsDir() {
-			return nil // a link to a directory: following it could go round in circles
-		}
-		files = append(files, path)
 		return nil
 	})
-	if err != nil {
-		r.fail(dir, "%v", cause(err))
-	}
 	switch {
-	case len(files) == 0 && len(below) > 0:
+	case err != nil:
+		r.fail(dir, "%v", cause(err))
+	case len(files) == 0 && below:
 		r.fail(dir, "no *.yaml, *.yml or *.json file in this directory, but there are some below it: add -R")
-		return
 	case len(files) == 0:
 		r.fail(dir, "no *.yaml, *.yml or *.json file in this directory")
-		return
 	}
 	slices.Sort(files)
 	for _, f := range files {
@@ -232,6 +228,15 @@ func (r *reader) directory(dir string) {
 		}
 		r.file(f)
 	}
+}
+
+// isManifest reports whether a file in a directory is read.
+func isManifest(path string) bool {
+	switch filepath.Ext(path) {
+	case ".yaml", ".yml", ".json":
+		return !strings.HasPrefix(filepath.Base(path), ".")
+	}
+	return false
 }
 
 // stdin reads standard input. The read itself cannot be interrupted, so it is
@@ -263,7 +268,7 @@ func (r *reader) stdin(ctx context.Context) error {
 			r.fail(stdinName, "%v", cause(res.err))
 			return nil
 		}
-		if data, ok := r.content(stdinName, strings.NewReader(string(res.data))); ok {
+		if data, ok := r.content(stdinName, bytes.NewReader(res.data)); ok {
 			r.split(stdinName, data)
 		}
 	}
