@@ -521,7 +521,7 @@ func TestCrashBetweenTheFilesOfAMachine(t *testing.T) {
 	must(t, l.Sync(ctx, seedSet(t)))
 	machine := filepath.Join(l.dir, "namespaces/default/machines/worker.yaml")
 	pending := seedRecord()
-	pending.Ready, pending.ProviderID, pending.Phase = false, "", capi.PhaseProvisioning
+	pending.Ready, pending.Phase = false, capi.PhaseProvisioning // so that only status differs
 	must(t, l.SaveRecord(ctx, pending))
 	old := l.text(t, "namespaces/default/machines/worker.yaml")
 	must(t, l.SaveRecord(ctx, seedRecord()))
