@@ -114,14 +114,14 @@ func (d *decoder) sorted(list []placed) []Problem {
 
 // document reads one document.
 func (d *decoder) document(i int, doc Document) {
-	root, errs := parse(doc)
-	for _, err := range errs {
+	root, faults := parse(doc)
+	for _, f := range faults {
 		origin := doc.Origin
-		origin.Line = err.line
-		d.report(i, Problem{Origin: origin, Message: err.text})
+		origin.Line = f.line
+		d.report(i, Problem{Origin: origin, Message: f.text})
 		d.incomplete = true
 	}
-	if len(errs) == 0 && root.kind != nullKind {
+	if len(faults) == 0 && root.kind != nullKind {
 		d.object(i, doc.Origin, root, "", "")
 	}
 }
@@ -169,17 +169,20 @@ func (d *decoder) object(i int, origin Origin, root *node, apiVersion, kind stri
 	d.dispatch(in, group)
 }
 
-// The API groups and kinds that people put into one file with ours.
-var (
-	clusterVersions = []string{"v1alpha2", "v1alpha3", "v1alpha4", "v1beta1", "v1beta2"}
-	// otherClusterKinds are the rest of cluster.x-k8s.io.
-	otherClusterKinds = []string{"ClusterClass", "MachineDeployment", "MachineDrainRule", "MachineHealthCheck", "MachinePool", "MachineSet"}
-	// otherPlunderKinds are only of use to Cluster API controllers.
-	otherPlunderKinds = []string{"PlunderClusterTemplate", "PlunderMachineTemplate"}
-)
+// clusterVersions are the versions of cluster.x-k8s.io that are read.
+func clusterVersions() []string {
+	return []string{"v1alpha2", "v1alpha3", "v1alpha4", "v1beta1", "v1beta2"}
+}
 
-// makers are the kinds that people expect Machines of.
-var makers = []string{"MachineDeployment", "MachineSet", "MachinePool", "KubeadmControlPlane"}
+// otherClusterKinds are the rest of cluster.x-k8s.io.
+func otherClusterKinds() []string {
+	return []string{"ClusterClass", "MachineDeployment", "MachineDrainRule", "MachineHealthCheck", "MachinePool", "MachineSet"}
+}
+
+// otherPlunderKinds are only of use to Cluster API controllers.
+func otherPlunderKinds() []string {
+	return []string{"PlunderClusterTemplate", "PlunderMachineTemplate"}
+}
 
 // dispatch gives the object to the function that knows its kind.
 func (d *decoder) dispatch(in *input, group string) {
@@ -192,9 +195,9 @@ func (d *decoder) dispatch(in *input, group string) {
 	}
 	switch {
 	case group == GroupCluster && ours:
-		if !slices.Contains(clusterVersions, in.version) {
+		if !slices.Contains(clusterVersions(), in.version) {
 			d.incomplete = true
-			top.get("apiVersion").errorf("the version %s is not supported, only %s", quote(in.version), strings.Join(clusterVersions, ", "))
+			top.get("apiVersion").errorf("the version %s is not supported, only %s", quote(in.version), strings.Join(clusterVersions(), ", "))
 			return
 		}
 		if !d.metadata(in) {
@@ -230,10 +233,10 @@ func (d *decoder) dispatch(in *input, group string) {
 		wrongGroup(GroupInfrastructure)
 	case ours && misspelt(group, GroupCluster):
 		wrongGroup(GroupCluster)
-	case group == GroupCluster && !slices.Contains(otherClusterKinds, in.kind):
-		d.unknownKind(in, append([]string{"Cluster", "Machine"}, otherClusterKinds...))
-	case group == GroupInfrastructure && strings.HasPrefix(in.kind, "Plunder") && !slices.Contains(otherPlunderKinds, in.kind):
-		d.unknownKind(in, append([]string{"PlunderCluster", "PlunderMachine"}, otherPlunderKinds...))
+	case group == GroupCluster && !slices.Contains(otherClusterKinds(), in.kind):
+		d.unknownKind(in, append([]string{"Cluster", "Machine"}, otherClusterKinds()...))
+	case group == GroupInfrastructure && strings.HasPrefix(in.kind, "Plunder") && !slices.Contains(otherPlunderKinds(), in.kind):
+		d.unknownKind(in, append([]string{"PlunderCluster", "PlunderMachine"}, otherPlunderKinds()...))
 	default:
 		d.ignore(in, group)
 	}
@@ -258,11 +261,12 @@ func (d *decoder) ignore(in *input, group string) {
 		}
 	}
 	why := "ignored: not an object of the Cluster API"
-	switch {
-	case slices.Contains(makers, in.kind):
-		why = "ignored: without the Cluster API controllers nothing makes Machines of it, write each Machine down"
-	case strings.HasSuffix(group, GroupCluster):
+	if strings.HasSuffix(group, GroupCluster) {
 		why = "ignored: only Cluster API controllers read it"
+	}
+	switch in.kind {
+	case "MachineDeployment", "MachineSet", "MachinePool", "KubeadmControlPlane": // people expect Machines of these
+		why = "ignored: without the Cluster API controllers nothing makes Machines of it, write each Machine down"
 	}
 	d.warn(in.doc, Problem{Origin: in.origin, Object: object, Message: why})
 }

@@ -459,8 +459,8 @@ func TestDeterministic(t *testing.T) {
 // TestConflicts between two clusters in one input.
 func TestConflicts(t *testing.T) {
 	second := func(s string) string {
-		for old, new := range map[string]string{"name: c\n": "name: d\n", "name: c}": "name: d}", "clusterName: c\n": "clusterName: d\n"} {
-			s = strings.ReplaceAll(s, old, new)
+		for from, to := range map[string]string{"name: c\n": "name: d\n", "name: c}": "name: d}", "clusterName: c\n": "clusterName: d\n"} {
+			s = strings.ReplaceAll(s, from, to)
 		}
 		return s
 	}

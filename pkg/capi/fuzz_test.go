@@ -88,18 +88,18 @@ func rack(n int) string {
 	return b.String()
 }
 
-func decodeRack(t testing.TB, yaml string, n int) {
-	t.Helper()
-	docs, err := state.Files(t.Context(), state.FileOptions{Paths: []string{"-"}, Stdin: strings.NewReader(yaml)})
+func decodeRack(tb testing.TB, yaml string, n int) {
+	tb.Helper()
+	docs, err := state.Files(tb.Context(), state.FileOptions{Paths: []string{"-"}, Stdin: strings.NewReader(yaml)})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	set, err := capi.Decode(docs)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if len(set.Machines) != n {
-		t.Fatalf("got %d machines", len(set.Machines))
+		tb.Fatalf("got %d machines", len(set.Machines))
 	}
 }
 

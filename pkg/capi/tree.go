@@ -125,17 +125,15 @@ func number(text string) (float64, bool) {
 	return f, true
 }
 
-// syntaxError is a fault in the YAML itself. Line counts in the file.
-type syntaxError struct {
+// fault is something wrong with the YAML itself. The line counts in the file.
+type fault struct {
 	line int
 	text string
 }
 
-func (e *syntaxError) Error() string { return e.text }
-
-// parse reads one document. A document without any content gives a null node.
-// Errors are *syntaxError, all that were found.
-func parse(doc Document) (*node, []*syntaxError) {
+// parse reads one document, or says everything that is wrong with its YAML. A
+// document without any content gives a null node.
+func parse(doc Document) (*node, []fault) {
 	first := max(doc.Origin.Line, 1)
 	dec := yaml.NewDecoder(bytes.NewReader(doc.Raw))
 	var y yaml.Node
@@ -143,7 +141,7 @@ func parse(doc Document) (*node, []*syntaxError) {
 		if errors.Is(err, io.EOF) {
 			return &node{line: first}, nil
 		}
-		return nil, []*syntaxError{explainYAML(err, doc.Raw, first)}
+		return nil, []fault{explainYAML(err, doc.Raw, first)}
 	}
 	b := &builder{first: first, active: map[*yaml.Node]bool{}}
 	root := b.build(&y, 0)
@@ -152,10 +150,10 @@ func parse(doc Document) (*node, []*syntaxError) {
 	if err := dec.Decode(&rest); err == nil {
 		b.fail(&rest, "more than one YAML document where one was expected")
 	} else if !errors.Is(err, io.EOF) {
-		b.errs = append(b.errs, explainYAML(err, doc.Raw, first))
+		b.faults = append(b.faults, explainYAML(err, doc.Raw, first))
 	}
-	if len(b.errs) > 0 {
-		return nil, b.errs
+	if len(b.faults) > 0 {
+		return nil, b.faults
 	}
 	return root, nil
 }
@@ -166,7 +164,7 @@ var (
 )
 
 // explainYAML turns an error of the YAML library into ours.
-func explainYAML(err error, raw []byte, first int) *syntaxError {
+func explainYAML(err error, raw []byte, first int) fault {
 	text, line := err.Error(), 0
 	if m := yamlLine.FindStringSubmatch(text); m != nil {
 		text = text[len(m[0]):]
@@ -179,7 +177,7 @@ func explainYAML(err error, raw []byte, first int) *syntaxError {
 		for i, l := range strings.Split(string(raw), "\n") {
 			indent := l[:len(l)-len(strings.TrimLeft(l, " \t"))]
 			if strings.Contains(indent, "\t") && strings.TrimSpace(l) != "" {
-				return &syntaxError{first + i, "not valid YAML: a tab in the indentation, use spaces"}
+				return fault{first + i, "not valid YAML: a tab in the indentation, use spaces"}
 			}
 		}
 	}
@@ -187,12 +185,12 @@ func explainYAML(err error, raw []byte, first int) *syntaxError {
 		before, _, _ := strings.Cut(string(raw), "*"+m[1])
 		line = 1 + strings.Count(before, "\n")
 	}
-	return &syntaxError{first + max(line, 1) - 1, "not valid YAML: " + text}
+	return fault{first + max(line, 1) - 1, "not valid YAML: " + text}
 }
 
 type builder struct {
 	first  int // line of the file on which the document starts
-	errs   []*syntaxError
+	faults []fault
 	active map[*yaml.Node]bool // anchors that are being expanded
 	// aliases counts how deep we are inside aliases, added how many nodes they brought.
 	aliases, added int
@@ -200,7 +198,7 @@ type builder struct {
 
 func (b *builder) fail(y *yaml.Node, format string, args ...any) *node {
 	line := b.first + max(y.Line, 1) - 1
-	b.errs = append(b.errs, &syntaxError{line, fmt.Sprintf(format, args...)})
+	b.faults = append(b.faults, fault{line, fmt.Sprintf(format, args...)})
 	return &node{line: line}
 }
 
@@ -306,7 +304,7 @@ func (b *builder) merge(n, from *node) {
 	}
 	for _, s := range sources {
 		if s.kind != mapKind {
-			b.errs = append(b.errs, &syntaxError{from.line, "<< needs a mapping or a list of mappings"})
+			b.faults = append(b.faults, fault{from.line, "<< needs a mapping or a list of mappings"})
 			return
 		}
 		for _, k := range s.keys {

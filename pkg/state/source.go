@@ -40,7 +40,7 @@ type FileOptions struct {
 	Recursive bool
 	// Kustomize is a directory with a kustomization file to build. It excludes Paths.
 	Kustomize string
-	// Stdin is standard input; nil means os.Stdin.
+	// Stdin is standard input, for the path "-".
 	Stdin io.Reader
 	// HTTPClient fetches URLs; nil means a client with default settings.
 	HTTPClient *http.Client
@@ -249,7 +249,8 @@ func (r *reader) stdin(ctx context.Context) error {
 	r.seen[stdinName] = true
 	in := r.opts.Stdin
 	if in == nil {
-		in = os.Stdin
+		r.fail(stdinName, "there is no standard input")
+		return nil
 	}
 	type result struct {
 		data []byte
@@ -266,11 +267,9 @@ func (r *reader) stdin(ctx context.Context) error {
 	case res := <-done:
 		if res.err != nil {
 			r.fail(stdinName, "%v", cause(res.err))
-			return nil
-		}
-		if data, ok := r.content(stdinName, bytes.NewReader(res.data)); ok {
+		} else if data, ok := r.content(stdinName, bytes.NewReader(res.data)); ok {
 			r.split(stdinName, data)
 		}
+		return nil
 	}
-	return nil
 }

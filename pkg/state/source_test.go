@@ -111,6 +111,18 @@ func TestSplitYAML(t *testing.T) {
 	}
 }
 
+// TestJSONEscapes: a character that JSON has in two halves reaches the YAML
+// reader whole, and what only looks like one stays.
+func TestJSONEscapes(t *testing.T) {
+	docs, err := stdin(t, `{"a": "\ud83d\ude00\u00e4", "b": "\\ud83d\\ude00", "c": "\ud83d!"}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := string(docs[0].Raw), `{"a": "😀\u00e4", "b": "\\ud83d\\ude00", "c": "\ud83d!"}`; got != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
+}
+
 func TestNotText(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{
 		"empty":         {"", "-: no objects in it"},
@@ -233,14 +245,39 @@ func TestTooManyFiles(t *testing.T) {
 
 // TestStdinIsLeftBehind: nobody types anything and the user presses Ctrl-C.
 func TestStdinIsLeftBehind(t *testing.T) {
-	r, w := io.Pipe()
-	defer w.Close() //nolint:errcheck // never fails
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		typed := make(silent)
+		_, err := state.Files(ctx, state.FileOptions{Paths: []string{"-"}, Stdin: typed})
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		close(typed)
+	})
+}
+
+// silent is a reader that has nothing until it is closed.
+type silent chan struct{}
+
+func (s silent) Read([]byte) (int, error) {
+	<-s
+	return 0, io.EOF
+}
+
+// TestStopped: after Ctrl-C nothing more is read.
+func TestStopped(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := state.Files(ctx, state.FileOptions{Paths: []string{"-"}, Stdin: r})
+	_, err := state.Files(ctx, state.FileOptions{Paths: []string{t.TempDir()}})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
+}
+
+func TestNoStdin(t *testing.T) {
+	_, err := state.Files(t.Context(), state.FileOptions{Paths: []string{"-"}})
+	refused(t, err, "", "-: there is no standard input")
 }
 
 // transport answers without a network.

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"io"
 	"path"
+	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/plunder-app/capplunder/pkg/capi"
@@ -142,7 +144,42 @@ func splitJSON(file string, data []byte) ([]capi.Document, int, error) {
 		}
 		docs = append(docs, capi.Document{
 			Origin: capi.Origin{File: file, Document: len(docs) + 1, Line: lineAt(dec.InputOffset() - int64(len(raw)))},
-			Raw:    raw,
+			Raw:    joinSurrogates(raw),
 		})
 	}
+}
+
+// joinSurrogates writes characters that JSON escapes as two UTF-16 halves
+// (\ud83d\ude00) as they are: it is the one thing in JSON that YAML does not have.
+func joinSurrogates(raw []byte) []byte {
+	if !bytes.Contains(raw, []byte(`\ud`)) && !bytes.Contains(raw, []byte(`\uD`)) {
+		return raw
+	}
+	out := make([]byte, 0, len(raw))
+	for i := 0; i < len(raw); {
+		if r := utf16.DecodeRune(escape(raw[i:]), escape(raw[min(i+6, len(raw)):])); r != utf8.RuneError {
+			out = utf8.AppendRune(out, r)
+			i += 12
+			continue
+		}
+		n := 1
+		if raw[i] == '\\' { // with what it escapes, which may be a backslash
+			n = min(2, len(raw)-i)
+		}
+		out = append(out, raw[i:i+n]...)
+		i += n
+	}
+	return out
+}
+
+// escape is the value of the \uXXXX at the start of b, 0 when there is none.
+func escape(b []byte) rune {
+	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
+		return 0
+	}
+	n, err := strconv.ParseUint(string(b[2:6]), 16, 16)
+	if err != nil {
+		return 0
+	}
+	return rune(n)
 }
