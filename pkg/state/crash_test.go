@@ -2,7 +2,6 @@ package state
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -41,7 +40,7 @@ func TestCrashChild(t *testing.T) {
 	if dir == "" {
 		return // not the child
 	}
-	ctx := context.Background()
+	ctx := t.Context()
 	l, err := OpenLocal(dir)
 	must(t, err)
 	_, err = l.Lock(ctx, "apply in a child")

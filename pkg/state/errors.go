@@ -25,7 +25,7 @@ func (h Holder) String() string {
 		"capplunder "+h.Command, h.PID, h.User, h.Host, h.Since.UTC().Format(time.RFC3339))
 }
 
-// LockedError: another run holds the lock of the store.
+// LockedError says that another run holds the lock of the store.
 type LockedError struct {
 	Store  string // as Store.String
 	Holder Holder // zero when the holder could not be read
@@ -36,8 +36,8 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("%s is in use by %s: wait for it to end, or stop it with Ctrl-C where it runs", e.Store, e.Holder)
 }
 
-// TakenError: a record may not be saved because another machine holds its MAC or
-// its address.
+// TakenError says that a record may not be saved because another machine holds its
+// MAC or its address.
 type TakenError struct {
 	Key    capi.Key // of the Machine that was to get it
 	Holder capi.Key // of the Machine that has it
@@ -51,8 +51,8 @@ func (e *TakenError) Error() string {
 		e.Key, e.What, e.Value, e.Holder, e.Holder.Namespace, e.Holder.Name, e.What)
 }
 
-// ClaimedError: the given objects ask for something else than what a machine that
-// already has its hardware was given.
+// ClaimedError says that the given objects ask for something else than what a
+// machine that already has its hardware was given.
 type ClaimedError struct {
 	Kind     string // Machine or PlunderMachine
 	Key      capi.Key
@@ -67,7 +67,8 @@ func (e *ClaimedError) Error() string {
 		e.Kind, e.Key, e.Field, e.Old, e.New, e.Old, e.Machine.Namespace, e.Machine.Name)
 }
 
-// NotSyncedError: a record was to be saved for an object that is not in the store.
+// NotSyncedError says that a record was to be saved for an object that is not in
+// the store.
 type NotSyncedError struct {
 	Kind string
 	Key  capi.Key
@@ -78,8 +79,8 @@ func (e *NotSyncedError) Error() string {
 	return fmt.Sprintf("%s %s is not in the store: run \"capplunder apply -f\" with its manifest first", e.Kind, e.Key)
 }
 
-// CorruptError: a file of the local store is not as capplunder writes them. What
-// it said is unknown, so nothing may be decided from its absence.
+// CorruptError says that a file of the local store is not as capplunder writes
+// them. What it said is unknown, so nothing may be decided from its absence.
 type CorruptError struct {
 	Path string
 	Err  error

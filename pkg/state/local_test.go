@@ -327,7 +327,6 @@ func TestShownClusterStatus(t *testing.T) {
 	}
 	for _, tt := range tests {
 		c := object{"apiVersion": "cluster.x-k8s.io/" + tt.version, "spec": given(t, tt.spec)}
-		c["spec"] = map[string]any(c["spec"].(map[string]any))
 		must(t, setClusterRecord(c, r))
 		got, err := json.Marshal(object{"spec": c["spec"], "status": c["status"]})
 		must(t, err)
@@ -368,8 +367,8 @@ func TestCorruptFiles(t *testing.T) {
 		pm = "namespaces/default/plundermachines/worker.yaml"
 		m  = "namespaces/default/machines/worker.yaml"
 	)
-	replace := func(old, new string) func(string) string {
-		return func(s string) string { return strings.Replace(s, old, new, 1) }
+	replace := func(from, to string) func(string) string {
+		return func(s string) string { return strings.Replace(s, from, to, 1) }
 	}
 	tests := []struct {
 		name, path string
@@ -443,38 +442,38 @@ func TestCorruptOthers(t *testing.T) {
 	}
 	tests := []struct {
 		name, path, content string
-		ask                 func(l *Local) error
+		ask                 func(ctx context.Context, l *Local) error
 	}{
 		{
 			"a cluster", "namespaces/default/clusters/c.yaml", "kind: Cluster",
-			func(l *Local) error { _, _, err := l.ClusterRecord(context.Background(), key("c")); return err },
+			func(ctx context.Context, l *Local) error { _, _, err := l.ClusterRecord(ctx, key("c")); return err },
 		},
 		{
 			"a cluster's record", "namespaces/default/clusters/c.yaml",
 			`{kind: Cluster, metadata: {name: c, namespace: default, annotations: {capplunder.plunder-app.io/record: '{"name":"d"}'}}}`,
-			func(l *Local) error { _, _, err := l.ClusterRecord(context.Background(), key("c")); return err },
+			func(ctx context.Context, l *Local) error { _, _, err := l.ClusterRecord(ctx, key("c")); return err },
 		},
 		{
 			"events", "namespaces/default/events/plundermachine.a.yaml", "kind: Lust",
-			func(l *Local) error { _, err := l.Events(context.Background()); return err },
+			func(ctx context.Context, l *Local) error { _, err := l.Events(ctx); return err },
 		},
 		{
 			"events on adding", "namespaces/default/events/plundermachine.a.yaml", "{",
-			func(l *Local) error {
-				return l.AddEvent(context.Background(), capi.Event{Kind: "PlunderMachine", Object: key("a")})
+			func(ctx context.Context, l *Local) error {
+				return l.AddEvent(ctx, capi.Event{Kind: "PlunderMachine", Object: key("a")})
 			},
 		},
 		{
 			"a strange file", "namespaces/default/plundermachines/worker.yaml.bak", "",
-			func(l *Local) error { _, err := l.Records(context.Background()); return err },
+			func(ctx context.Context, l *Local) error { _, err := l.Records(ctx); return err },
 		},
 		{
 			"a strange name", "namespaces/default/plundermachines/Worker.yaml", "",
-			func(l *Local) error { _, err := l.Records(context.Background()); return err },
+			func(ctx context.Context, l *Local) error { _, err := l.Records(ctx); return err },
 		},
 		{
 			"a strange namespace", "namespaces/De fault/x", "",
-			func(l *Local) error { _, err := l.Records(context.Background()); return err },
+			func(ctx context.Context, l *Local) error { _, err := l.Records(ctx); return err },
 		},
 	}
 	for _, tt := range tests {
@@ -482,7 +481,7 @@ func TestCorruptOthers(t *testing.T) {
 			l := openLocal(t)
 			write(t, l, tt.path, tt.content)
 			var corrupt *CorruptError
-			if err := tt.ask(l); !errors.As(err, &corrupt) || !strings.HasPrefix(filepath.Join(l.dir, tt.path), corrupt.Path) {
+			if err := tt.ask(t.Context(), l); !errors.As(err, &corrupt) || !strings.HasPrefix(filepath.Join(l.dir, tt.path), corrupt.Path) {
 				t.Errorf("got %v", err)
 			}
 		})

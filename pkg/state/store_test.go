@@ -22,18 +22,23 @@ var (
 	_ apply.Store = (*Memory)(nil)
 )
 
-// eachStore runs a test against every store: they must not differ.
-func eachStore(t *testing.T, test func(t *testing.T, s apply.Store)) {
-	t.Run("local", func(t *testing.T) { test(t, openLocal(t)) })
-	t.Run("memory", func(t *testing.T) { test(t, NewMemory()) })
+// stores are the stores that every test below runs against: they must not differ.
+func stores() []storeCase {
+	return []storeCase{
+		{"local", func(t *testing.T) apply.Store { t.Helper(); return openLocal(t) }},
+		{"memory", func(t *testing.T) apply.Store { t.Helper(); return NewMemory() }},
+	}
 }
 
-func openLocal(t testing.TB) *Local {
-	t.Helper()
-	l, err := OpenLocal(t.TempDir() + "/state")
-	if err != nil {
-		t.Fatal(err)
-	}
+type storeCase struct {
+	name string
+	open func(t *testing.T) apply.Store
+}
+
+func openLocal(tb testing.TB) *Local {
+	tb.Helper()
+	l, err := OpenLocal(tb.TempDir() + "/state")
+	must(tb, err)
 	return l
 }
 
@@ -97,123 +102,135 @@ func fullRecord(t *testing.T, k capi.Key) capi.Record {
 	return r
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
+func must(tb testing.TB, err error) {
+	tb.Helper()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
 func TestRecordRoundTrip(t *testing.T) {
-	eachStore(t, func(t *testing.T, s apply.Store) {
-		ctx := t.Context()
-		must(t, s.Sync(ctx, testSet("a", "b")))
-		if _, ok, err := s.Record(ctx, key("a")); ok || err != nil {
-			t.Errorf("a machine that was only synced has a record: %v, %v", ok, err)
-		}
-		want := fullRecord(t, key("a"))
-		must(t, s.SaveRecord(ctx, want))
-		got, ok, err := s.Record(ctx, key("a"))
-		if diff := cmp.Diff(want, got); err != nil || !ok || diff != "" {
-			t.Errorf("ok %v, err %v\n%s", ok, err, diff)
-		}
-		// And with nothing in it.
-		empty := capi.Record{Key: key("b"), PlunderMachine: key("b")}
-		must(t, s.SaveRecord(ctx, empty))
-		must(t, s.SaveRecord(ctx, want))
-		records, err := s.Records(ctx)
-		if diff := cmp.Diff([]capi.Record{want, empty}, records); err != nil || diff != "" {
-			t.Errorf("err %v\n%s", err, diff)
-		}
-		// Back to nothing, to see that no field stays behind.
-		must(t, s.SaveRecord(ctx, capi.Record{Key: key("a")}))
-		got, ok, err = s.Record(ctx, key("a"))
-		if diff := cmp.Diff(capi.Record{Key: key("a"), PlunderMachine: key("a")}, got); err != nil || !ok || diff != "" {
-			t.Errorf("ok %v, err %v\n%s", ok, err, diff)
-		}
-	})
+	for _, c := range stores() {
+		t.Run(c.name, func(t *testing.T) {
+			s := c.open(t)
+			ctx := t.Context()
+			must(t, s.Sync(ctx, testSet("a", "b")))
+			if _, ok, err := s.Record(ctx, key("a")); ok || err != nil {
+				t.Errorf("a machine that was only synced has a record: %v, %v", ok, err)
+			}
+			want := fullRecord(t, key("a"))
+			must(t, s.SaveRecord(ctx, want))
+			got, ok, err := s.Record(ctx, key("a"))
+			if diff := cmp.Diff(want, got); err != nil || !ok || diff != "" {
+				t.Errorf("ok %v, err %v\n%s", ok, err, diff)
+			}
+			// And with nothing in it.
+			empty := capi.Record{Key: key("b"), PlunderMachine: key("b")}
+			must(t, s.SaveRecord(ctx, empty))
+			must(t, s.SaveRecord(ctx, want))
+			records, err := s.Records(ctx)
+			if diff := cmp.Diff([]capi.Record{want, empty}, records); err != nil || diff != "" {
+				t.Errorf("err %v\n%s", err, diff)
+			}
+			// Back to nothing, to see that no field stays behind.
+			must(t, s.SaveRecord(ctx, capi.Record{Key: key("a")}))
+			got, ok, err = s.Record(ctx, key("a"))
+			if diff := cmp.Diff(capi.Record{Key: key("a"), PlunderMachine: key("a")}, got); err != nil || !ok || diff != "" {
+				t.Errorf("ok %v, err %v\n%s", ok, err, diff)
+			}
+		})
+	}
 }
 
 func TestClusterRecordRoundTrip(t *testing.T) {
-	eachStore(t, func(t *testing.T, s apply.Store) {
-		ctx := t.Context()
-		must(t, s.Sync(ctx, testSet("a")))
-		if _, ok, err := s.ClusterRecord(ctx, key("c")); ok || err != nil {
-			t.Errorf("ok %v, err %v", ok, err)
-		}
-		var want capi.ClusterRecord
-		seed := 0
-		fill(reflect.ValueOf(&want).Elem(), &seed)
-		want.Key, want.PlunderCluster = key("c"), key("c")
-		must(t, s.SaveClusterRecord(ctx, want))
-		got, ok, err := s.ClusterRecord(ctx, key("c"))
-		if diff := cmp.Diff(want, got); err != nil || !ok || diff != "" {
-			t.Errorf("ok %v, err %v\n%s", ok, err, diff)
-		}
-		// A second apply changes nothing of it.
-		must(t, s.Sync(ctx, testSet("a")))
-		got, _, err = s.ClusterRecord(ctx, key("c"))
-		if diff := cmp.Diff(want, got); err != nil || diff != "" {
-			t.Errorf("after Sync: err %v\n%s", err, diff)
-		}
-	})
+	for _, c := range stores() {
+		t.Run(c.name, func(t *testing.T) {
+			s := c.open(t)
+			ctx := t.Context()
+			must(t, s.Sync(ctx, testSet("a")))
+			if _, ok, err := s.ClusterRecord(ctx, key("c")); ok || err != nil {
+				t.Errorf("ok %v, err %v", ok, err)
+			}
+			var want capi.ClusterRecord
+			seed := 0
+			fill(reflect.ValueOf(&want).Elem(), &seed)
+			want.Key, want.PlunderCluster = key("c"), key("c")
+			must(t, s.SaveClusterRecord(ctx, want))
+			got, ok, err := s.ClusterRecord(ctx, key("c"))
+			if diff := cmp.Diff(want, got); err != nil || !ok || diff != "" {
+				t.Errorf("ok %v, err %v\n%s", ok, err, diff)
+			}
+			// A second apply changes nothing of it.
+			must(t, s.Sync(ctx, testSet("a")))
+			got, _, err = s.ClusterRecord(ctx, key("c"))
+			if diff := cmp.Diff(want, got); err != nil || diff != "" {
+				t.Errorf("after Sync: err %v\n%s", err, diff)
+			}
+		})
+	}
 }
 
 func TestSaveWithoutSync(t *testing.T) {
-	eachStore(t, func(t *testing.T, s apply.Store) {
-		ctx := t.Context()
-		var missing *NotSyncedError
-		if err := s.SaveRecord(ctx, capi.Record{Key: key("a")}); !errors.As(err, &missing) || missing.Kind != "Machine" {
-			t.Errorf("SaveRecord: %v", err)
-		}
-		if err := s.SaveClusterRecord(ctx, capi.ClusterRecord{Key: key("c")}); !errors.As(err, &missing) || missing.Kind != "Cluster" {
-			t.Errorf("SaveClusterRecord: %v", err)
-		}
-		set := testSet("a")
-		set.Clusters[0].Infra = nil
-		must(t, s.Sync(ctx, set))
-		must(t, s.SaveClusterRecord(ctx, capi.ClusterRecord{Key: key("c")}))
-		if err := s.SaveClusterRecord(ctx, capi.ClusterRecord{Key: key("c"), PlunderCluster: key("c")}); !errors.As(err, &missing) || missing.Kind != "PlunderCluster" {
-			t.Errorf("SaveClusterRecord: %v", err)
-		}
-		if err := s.SaveRecord(ctx, capi.Record{Key: key("a"), PlunderMachine: key("x")}); err == nil {
-			t.Error("a record for another PlunderMachine was saved")
-		}
-	})
+	for _, c := range stores() {
+		t.Run(c.name, func(t *testing.T) {
+			s := c.open(t)
+			ctx := t.Context()
+			var missing *NotSyncedError
+			if err := s.SaveRecord(ctx, capi.Record{Key: key("a")}); !errors.As(err, &missing) || missing.Kind != "Machine" {
+				t.Errorf("SaveRecord: %v", err)
+			}
+			if err := s.SaveClusterRecord(ctx, capi.ClusterRecord{Key: key("c")}); !errors.As(err, &missing) || missing.Kind != "Cluster" {
+				t.Errorf("SaveClusterRecord: %v", err)
+			}
+			set := testSet("a")
+			set.Clusters[0].Infra = nil
+			must(t, s.Sync(ctx, set))
+			must(t, s.SaveClusterRecord(ctx, capi.ClusterRecord{Key: key("c")}))
+			if err := s.SaveClusterRecord(ctx, capi.ClusterRecord{Key: key("c"), PlunderCluster: key("c")}); !errors.As(err, &missing) || missing.Kind != "PlunderCluster" {
+				t.Errorf("SaveClusterRecord: %v", err)
+			}
+			if err := s.SaveRecord(ctx, capi.Record{Key: key("a"), PlunderMachine: key("x")}); err == nil {
+				t.Error("a record for another PlunderMachine was saved")
+			}
+		})
+	}
 }
 
 func TestNothingIsGivenTwice(t *testing.T) {
-	eachStore(t, func(t *testing.T, s apply.Store) {
-		ctx := t.Context()
-		must(t, s.Sync(ctx, testSet("a", "b")))
-		a := capi.Record{Key: key("a"), MAC: "00:50:56:a5:11:20", Address: "192.168.1.123"}
-		must(t, s.SaveRecord(ctx, a))
-		must(t, s.SaveRecord(ctx, a)) // its own
-		for _, tt := range []struct {
-			r    capi.Record
-			what string
-		}{
-			{capi.Record{Key: key("b"), MAC: a.MAC, Address: "192.168.1.124"}, "MAC"},
-			{capi.Record{Key: key("b"), MAC: "00:50:56:a5:b5:f1", Address: a.Address}, "address"},
-		} {
-			var taken *TakenError
-			err := s.SaveRecord(ctx, tt.r)
-			if !errors.As(err, &taken) || taken.Holder != a.Key || taken.Key != tt.r.Key || taken.What != tt.what {
-				t.Errorf("%s: %v", tt.what, err)
+	for _, c := range stores() {
+		t.Run(c.name, func(t *testing.T) {
+			s := c.open(t)
+			ctx := t.Context()
+			must(t, s.Sync(ctx, testSet("a", "b")))
+			a := capi.Record{Key: key("a"), MAC: "00:50:56:a5:11:20", Address: "192.168.1.123"}
+			must(t, s.SaveRecord(ctx, a))
+			must(t, s.SaveRecord(ctx, a)) // its own
+			for _, tt := range []struct {
+				r    capi.Record
+				what string
+			}{
+				{capi.Record{Key: key("b"), MAC: a.MAC, Address: "192.168.1.124"}, "MAC"},
+				{capi.Record{Key: key("b"), MAC: "00:50:56:a5:b5:f1", Address: a.Address}, "address"},
+			} {
+				var taken *TakenError
+				err := s.SaveRecord(ctx, tt.r)
+				if !errors.As(err, &taken) || taken.Holder != a.Key || taken.Key != tt.r.Key || taken.What != tt.what {
+					t.Errorf("%s: %v", tt.what, err)
+				}
+				if _, ok, err := s.Record(ctx, key("b")); ok || err != nil {
+					t.Errorf("%s: the refused record was saved (%v)", tt.what, err)
+				}
 			}
-			if _, ok, err := s.Record(ctx, key("b")); ok || err != nil {
-				t.Errorf("%s: the refused record was saved (%v)", tt.what, err)
-			}
-		}
-		// Given back, they are free: by a change, or by deletion.
-		b := capi.Record{Key: key("b"), MAC: a.MAC, Address: "192.168.1.124"}
-		a.MAC = ""
-		must(t, s.SaveRecord(ctx, a))
-		must(t, s.SaveRecord(ctx, b))
-		must(t, s.DeleteRecord(ctx, a.Key))
-		b.Address = "192.168.1.123"
-		must(t, s.SaveRecord(ctx, b))
-	})
+			// Given back, they are free: by a change, or by deletion.
+			b := capi.Record{Key: key("b"), MAC: a.MAC, Address: "192.168.1.124"}
+			a.MAC = ""
+			must(t, s.SaveRecord(ctx, a))
+			must(t, s.SaveRecord(ctx, b))
+			must(t, s.DeleteRecord(ctx, a.Key))
+			b.Address = "192.168.1.123"
+			must(t, s.SaveRecord(ctx, b))
+		})
+	}
 }
 
 func TestSyncKeepsTheClaim(t *testing.T) {
@@ -248,118 +265,129 @@ func TestSyncKeepsTheClaim(t *testing.T) {
 	}
 	for _, tt := range changes {
 		t.Run(tt.name, func(t *testing.T) {
-			eachStore(t, func(t *testing.T, s apply.Store) {
-				ctx := t.Context()
-				must(t, s.Sync(ctx, testSet("a")))
-				r := capi.Record{
-					Key: key("a"), PlunderMachine: key("a"), MAC: "00:50:56:a5:11:20", Address: "192.168.1.123",
-					ProviderID: "plunder://00:50:56:a5:11:20", Ready: true,
-				}
-				must(t, s.SaveRecord(ctx, r))
-				set := testSet("a", "b")
-				tt.change(set.Machines[0])
-				err := s.Sync(ctx, set)
-				if tt.want == "" {
-					must(t, err)
-				} else {
-					var claimed *ClaimedError
-					if !errors.As(err, &claimed) || err.Error() != tt.want {
-						t.Errorf("got  %v\nwant %s", err, tt.want)
+			for _, c := range stores() {
+				t.Run(c.name, func(t *testing.T) {
+					s := c.open(t)
+					ctx := t.Context()
+					must(t, s.Sync(ctx, testSet("a")))
+					r := capi.Record{
+						Key: key("a"), PlunderMachine: key("a"), MAC: "00:50:56:a5:11:20", Address: "192.168.1.123",
+						ProviderID: "plunder://00:50:56:a5:11:20", Ready: true,
 					}
-					// Nothing of the rest was written either.
-					var missing *NotSyncedError
-					if err := s.SaveRecord(ctx, capi.Record{Key: key("b")}); !errors.As(err, &missing) {
-						t.Errorf("a refused Sync wrote b: %v", err)
+					must(t, s.SaveRecord(ctx, r))
+					set := testSet("a", "b")
+					tt.change(set.Machines[0])
+					err := s.Sync(ctx, set)
+					if tt.want == "" {
+						must(t, err)
+					} else {
+						var claimed *ClaimedError
+						if !errors.As(err, &claimed) || err.Error() != tt.want {
+							t.Errorf("got  %v\nwant %s", err, tt.want)
+						}
+						// Nothing of the rest was written either.
+						var missing *NotSyncedError
+						if err := s.SaveRecord(ctx, capi.Record{Key: key("b")}); !errors.As(err, &missing) {
+							t.Errorf("a refused Sync wrote b: %v", err)
+						}
 					}
-				}
-				got, ok, err := s.Record(ctx, key("a"))
-				if diff := cmp.Diff(r, got); err != nil || !ok || diff != "" {
-					t.Errorf("ok %v, err %v\n%s", ok, err, diff)
-				}
-			})
+					got, ok, err := s.Record(ctx, key("a"))
+					if diff := cmp.Diff(r, got); err != nil || !ok || diff != "" {
+						t.Errorf("ok %v, err %v\n%s", ok, err, diff)
+					}
+				})
+			}
 		})
 	}
 }
 
 func TestSyncReportsAllChangesAtOnce(t *testing.T) {
-	eachStore(t, func(t *testing.T, s apply.Store) {
-		ctx := t.Context()
-		must(t, s.Sync(ctx, testSet("a", "b")))
-		must(t, s.SaveRecord(ctx, capi.Record{Key: key("a"), MAC: "m1", Address: "1"}))
-		must(t, s.SaveRecord(ctx, capi.Record{Key: key("b"), MAC: "m2", Address: "2"}))
-		set := testSet("a", "b")
-		set.Machines[0].Infra.Spec.MACAddress = "x"
-		set.Machines[1].Infra.Spec.MACAddress = "y"
-		set.Machines[1].Infra.Spec.IPAddress = "z"
-		if err := s.Sync(ctx, set); err == nil || strings.Count(err.Error(), "already given") != 3 {
-			t.Errorf("got %v", err)
-		}
-	})
+	for _, c := range stores() {
+		t.Run(c.name, func(t *testing.T) {
+			s := c.open(t)
+			ctx := t.Context()
+			must(t, s.Sync(ctx, testSet("a", "b")))
+			must(t, s.SaveRecord(ctx, capi.Record{Key: key("a"), MAC: "m1", Address: "1"}))
+			must(t, s.SaveRecord(ctx, capi.Record{Key: key("b"), MAC: "m2", Address: "2"}))
+			set := testSet("a", "b")
+			set.Machines[0].Infra.Spec.MACAddress = "x"
+			set.Machines[1].Infra.Spec.MACAddress = "y"
+			set.Machines[1].Infra.Spec.IPAddress = "z"
+			if err := s.Sync(ctx, set); err == nil || strings.Count(err.Error(), "already given") != 3 {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
 }
 
 func TestSyncOfLessDeletesNothing(t *testing.T) {
-	eachStore(t, func(t *testing.T, s apply.Store) {
-		ctx := t.Context()
-		must(t, s.Sync(ctx, testSet("a", "b")))
-		must(t, s.SaveRecord(ctx, capi.Record{Key: key("b"), MAC: "m"}))
-		must(t, s.Sync(ctx, testSet("a")))
-		if _, ok, err := s.Record(ctx, key("b")); !ok || err != nil {
-			t.Errorf("ok %v, err %v", ok, err)
-		}
-	})
+	for _, c := range stores() {
+		t.Run(c.name, func(t *testing.T) {
+			s := c.open(t)
+			ctx := t.Context()
+			must(t, s.Sync(ctx, testSet("a", "b")))
+			must(t, s.SaveRecord(ctx, capi.Record{Key: key("b"), MAC: "m"}))
+			must(t, s.Sync(ctx, testSet("a")))
+			if _, ok, err := s.Record(ctx, key("b")); !ok || err != nil {
+				t.Errorf("ok %v, err %v", ok, err)
+			}
+		})
+	}
 }
 
 func TestDeleteRecord(t *testing.T) {
-	eachStore(t, func(t *testing.T, s apply.Store) {
-		ctx := t.Context()
-		must(t, s.DeleteRecord(ctx, key("never-seen")))
-		must(t, s.Sync(ctx, testSet("a", "b")))
-		must(t, s.SaveRecord(ctx, capi.Record{Key: key("a")}))
-		must(t, s.SaveRecord(ctx, capi.Record{Key: key("b")}))
-		must(t, s.DeleteRecord(ctx, key("a")))
-		must(t, s.DeleteRecord(ctx, key("a")))
-		records, err := s.Records(ctx)
-		if err != nil || len(records) != 1 || records[0].Key != key("b") {
-			t.Errorf("%v, %v", records, err)
-		}
-		var missing *NotSyncedError
-		if err := s.SaveRecord(ctx, capi.Record{Key: key("a")}); !errors.As(err, &missing) {
-			t.Errorf("the objects of a deleted machine are still there: %v", err)
-		}
-	})
+	for _, c := range stores() {
+		t.Run(c.name, func(t *testing.T) {
+			s := c.open(t)
+			ctx := t.Context()
+			must(t, s.DeleteRecord(ctx, key("never-seen")))
+			must(t, s.Sync(ctx, testSet("a", "b")))
+			must(t, s.SaveRecord(ctx, capi.Record{Key: key("a")}))
+			must(t, s.SaveRecord(ctx, capi.Record{Key: key("b")}))
+			must(t, s.DeleteRecord(ctx, key("a")))
+			must(t, s.DeleteRecord(ctx, key("a")))
+			records, err := s.Records(ctx)
+			if err != nil || len(records) != 1 || records[0].Key != key("b") {
+				t.Errorf("%v, %v", records, err)
+			}
+			var missing *NotSyncedError
+			if err := s.SaveRecord(ctx, capi.Record{Key: key("a")}); !errors.As(err, &missing) {
+				t.Errorf("the objects of a deleted machine are still there: %v", err)
+			}
+		})
+	}
 }
 
 func TestEvents(t *testing.T) {
-	eachStore(t, func(t *testing.T, s apply.Store) {
-		synctest.Test(t, func(t *testing.T) {
-			ctx := t.Context()
-			if m, ok := s.(*Memory); ok {
-				*m = *NewMemory() // its channel must be of the bubble
-			}
-			if events, err := s.Events(ctx); len(events) != 0 || err != nil {
-				t.Errorf("%v, %v", events, err)
-			}
-			start := time.Now().UTC().Round(0)
-			at := func(d time.Duration) time.Time { return start.Add(d) }
-			noHardware := capi.Event{Type: capi.EventWarning, Reason: capi.ReasonNoHardware, Kind: "PlunderMachine", Object: key("b"), Message: "No Hardware found"}
-			install := capi.Event{Type: capi.EventNormal, Reason: capi.ReasonInstall, Kind: "PlunderMachine", Object: key("a"), Message: "it's: \"up\"\n"}
-			for _, e := range []capi.Event{noHardware, install, noHardware, noHardware} {
-				must(t, s.AddEvent(ctx, e))
-				time.Sleep(time.Second)
-			}
-			other := install
-			other.Object = capi.Key{Namespace: "other", Name: "a"}
-			must(t, s.AddEvent(ctx, other))
+	for _, c := range stores() {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, s := t.Context(), c.open(t)
+				if events, err := s.Events(ctx); len(events) != 0 || err != nil {
+					t.Errorf("%v, %v", events, err)
+				}
+				start := time.Now().UTC().Round(0)
+				at := func(d time.Duration) time.Time { return start.Add(d) }
+				noHardware := capi.Event{Type: capi.EventWarning, Reason: capi.ReasonNoHardware, Kind: "PlunderMachine", Object: key("b"), Message: "No Hardware found"}
+				install := capi.Event{Type: capi.EventNormal, Reason: capi.ReasonInstall, Kind: "PlunderMachine", Object: key("a"), Message: "it's: \"up\"\n"}
+				for _, e := range []capi.Event{noHardware, install, noHardware, noHardware} {
+					must(t, s.AddEvent(ctx, e))
+					time.Sleep(time.Second)
+				}
+				other := install
+				other.Object = capi.Key{Namespace: "other", Name: "a"}
+				must(t, s.AddEvent(ctx, other))
 
-			install.Count, install.FirstTime, install.LastTime = 1, at(time.Second), at(time.Second)
-			noHardware.Count, noHardware.FirstTime, noHardware.LastTime = 3, at(0), at(3*time.Second)
-			other.Count, other.FirstTime, other.LastTime = 1, at(4*time.Second), at(4*time.Second)
-			events, err := s.Events(ctx)
-			if diff := cmp.Diff([]capi.Event{install, noHardware, other}, events); err != nil || diff != "" {
-				t.Errorf("err %v\n%s", err, diff)
-			}
+				install.Count, install.FirstTime, install.LastTime = 1, at(time.Second), at(time.Second)
+				noHardware.Count, noHardware.FirstTime, noHardware.LastTime = 3, at(0), at(3*time.Second)
+				other.Count, other.FirstTime, other.LastTime = 1, at(4*time.Second), at(4*time.Second)
+				events, err := s.Events(ctx)
+				if diff := cmp.Diff([]capi.Event{install, noHardware, other}, events); err != nil || diff != "" {
+					t.Errorf("err %v\n%s", err, diff)
+				}
+			})
 		})
-	})
+	}
 }
 
 func TestEventsAreBounded(t *testing.T) {
@@ -382,74 +410,80 @@ func TestEventsAreBounded(t *testing.T) {
 }
 
 func TestLock(t *testing.T) {
-	eachStore(t, func(t *testing.T, s apply.Store) {
-		before := time.Now().Add(-time.Second)
-		unlock, err := s.Lock(t.Context(), "apply")
-		must(t, err)
-		must(t, s.Sync(t.Context(), testSet("a"))) // its own writes go through
+	for _, c := range stores() {
+		t.Run(c.name, func(t *testing.T) {
+			s := c.open(t)
+			before := time.Now().Add(-time.Second)
+			unlock, err := s.Lock(t.Context(), "apply")
+			must(t, err)
+			must(t, s.Sync(t.Context(), testSet("a"))) // its own writes go through
 
-		var locked *LockedError
-		_, err = s.Lock(t.Context(), "delete machine a")
-		if !errors.As(err, &locked) {
-			t.Fatalf("the second lock: %v", err)
-		}
-		if h := locked.Holder; h.Command != "apply" || h.PID == 0 || h.Host == "" || h.User == "" || h.Since.Before(before) {
-			t.Errorf("holder %+v", h)
-		}
-		for _, part := range []string{s.String(), `"capplunder apply" (process `, " since 20", "wait for it to end"} {
-			if !strings.Contains(err.Error(), part) {
-				t.Errorf("%q lacks %q", err, part)
+			var locked *LockedError
+			_, err = s.Lock(t.Context(), "delete machine a")
+			if !errors.As(err, &locked) {
+				t.Fatalf("the second lock: %v", err)
 			}
-		}
+			if h := locked.Holder; h.Command != "apply" || h.PID == 0 || h.Host == "" || h.User == "" || h.Since.Before(before) {
+				t.Errorf("holder %+v", h)
+			}
+			for _, part := range []string{s.String(), `"capplunder apply" (process `, " since 20", "wait for it to end"} {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("%q lacks %q", err, part)
+				}
+			}
 
-		// With a deadline it waits, in vain or not.
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
-		if _, err = s.Lock(ctx, "x"); !errors.As(err, &locked) {
-			t.Errorf("after the deadline: %v", err)
-		}
-		cancel()
-		ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		time.AfterFunc(20*time.Millisecond, func() { _ = unlock() })
-		again, err := s.Lock(ctx, "delete machine a")
-		must(t, err)
-		must(t, unlock()) // once more does nothing
-		if _, err = s.Lock(t.Context(), "x"); !errors.As(err, &locked) || locked.Holder.Command != "delete machine a" {
-			t.Errorf("%v", err)
-		}
-		must(t, again())
+			// With a deadline it waits, in vain or not.
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+			if _, err = s.Lock(ctx, "x"); !errors.As(err, &locked) {
+				t.Errorf("after the deadline: %v", err)
+			}
+			cancel()
+			ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			time.AfterFunc(20*time.Millisecond, func() { _ = unlock() })
+			again, err := s.Lock(ctx, "delete machine a")
+			must(t, err)
+			must(t, unlock()) // once more does nothing
+			if _, err = s.Lock(t.Context(), "x"); !errors.As(err, &locked) || locked.Holder.Command != "delete machine a" {
+				t.Errorf("%v", err)
+			}
+			must(t, again())
 
-		// Interrupted while waiting.
-		unlock, err = s.Lock(t.Context(), "apply")
-		must(t, err)
-		ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
-		time.AfterFunc(20*time.Millisecond, cancel)
-		if _, err := s.Lock(ctx, "x"); !errors.Is(err, context.Canceled) || errors.As(err, &locked) {
-			t.Errorf("interrupted: %v", err)
-		}
-		must(t, unlock())
-	})
+			// Interrupted while waiting.
+			unlock, err = s.Lock(t.Context(), "apply")
+			must(t, err)
+			ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
+			time.AfterFunc(20*time.Millisecond, cancel)
+			if _, err := s.Lock(ctx, "x"); !errors.Is(err, context.Canceled) || errors.As(err, &locked) {
+				t.Errorf("interrupted: %v", err)
+			}
+			must(t, unlock())
+		})
+	}
 }
 
 func TestDeadContext(t *testing.T) {
-	eachStore(t, func(t *testing.T, s apply.Store) {
-		must(t, s.Sync(t.Context(), testSet("a")))
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		_, lockErr := s.Lock(ctx, "x")
-		_, _, recordErr := s.Record(ctx, key("a"))
-		_, _, clusterErr := s.ClusterRecord(ctx, key("c"))
-		for name, err := range map[string]error{
-			"Lock": lockErr, "Record": recordErr, "ClusterRecord": clusterErr,
-			"Sync": s.Sync(ctx, testSet("b")), "SaveRecord": s.SaveRecord(ctx, capi.Record{Key: key("a")}),
-			"DeleteRecord": s.DeleteRecord(ctx, key("a")), "AddEvent": s.AddEvent(ctx, capi.Event{}),
-			"SaveClusterRecord": s.SaveClusterRecord(ctx, capi.ClusterRecord{Key: key("c")}),
-		} {
-			if !errors.Is(err, context.Canceled) {
-				t.Errorf("%s: %v", name, err)
+	for _, c := range stores() {
+		t.Run(c.name, func(t *testing.T) {
+			s := c.open(t)
+			must(t, s.Sync(t.Context(), testSet("a")))
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			_, lockErr := s.Lock(ctx, "x")
+			_, _, recordErr := s.Record(ctx, key("a"))
+			_, _, clusterErr := s.ClusterRecord(ctx, key("c"))
+			for name, err := range map[string]error{
+				"Lock": lockErr, "Record": recordErr, "ClusterRecord": clusterErr,
+				"Sync": s.Sync(ctx, testSet("b")), "SaveRecord": s.SaveRecord(ctx, capi.Record{Key: key("a")}),
+				"DeleteRecord": s.DeleteRecord(ctx, key("a")), "AddEvent": s.AddEvent(ctx, capi.Event{}),
+				"SaveClusterRecord": s.SaveClusterRecord(ctx, capi.ClusterRecord{Key: key("c")}),
+			} {
+				if !errors.Is(err, context.Canceled) {
+					t.Errorf("%s: %v", name, err)
+				}
 			}
-		}
-	})
+		})
+	}
 }
 
 func TestMemoryFailures(t *testing.T) {
