@@ -94,6 +94,8 @@ func (f *factory) resolve(cmd *cobra.Command) error {
 			}
 			if err := target.Value.Set(s.Value); err != nil {
 				problems = append(problems, usagef(nil, "%s: %s: invalid value %q: %w", s.Source, fl.Name, s.Value, err))
+			} else {
+				s.Value = target.Value.String()
 			}
 		}
 		if !fl.Hidden || s.Source != "default" {

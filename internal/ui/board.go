@@ -56,7 +56,7 @@ func (b *board) add(e event.Event) bool {
 		b.running[e.Machine] = t
 	case event.Done:
 		delete(b.running, e.Machine)
-	case event.Ready, event.Skipped, event.Failed, event.TimedOut, event.Cancelled:
+	case event.Ready, event.Deleted, event.Skipped, event.Failed, event.TimedOut, event.Cancelled:
 		delete(b.running, e.Machine)
 		b.finished[e.Machine] = true
 	case event.Summary:

@@ -26,11 +26,11 @@ func System(env lookupEnv) *IOStreams {
 		In:     os.Stdin,
 		Out:    os.Stdout,
 		Err:    NewConsole(os.Stderr),
-		InTTY:  IsTerminal(os.Stdin),
-		OutTTY: IsTerminal(os.Stdout),
+		InTTY:  isTerminal(os.Stdin),
+		OutTTY: isTerminal(os.Stdout),
 	}
 	s.OutColor = hasColor(s.OutTTY, env)
-	tty := IsTerminal(os.Stderr)
+	tty := isTerminal(os.Stderr)
 	s.Err.smart, s.Err.color = isSmart(tty, env), hasColor(tty, env)
 	return s
 }

@@ -70,7 +70,9 @@ func (t Table) Lines(opts TableOptions) ([]string, error) {
 	}
 	lines := make([]string, 0, len(t.Rows)+1)
 	for line := range strings.Lines(buf.String()) {
-		lines = append(lines, opts.Prefix+strings.TrimRight(line, " \n"))
+		// After a coloured cell the padding is reset once more.
+		line = strings.TrimSuffix(strings.TrimRight(line, " \n"), " \x1b[0m")
+		lines = append(lines, opts.Prefix+strings.TrimRight(line, " "))
 	}
 	return lines, nil
 }

@@ -83,8 +83,8 @@ func lineOf(e event.Event) line {
 		return line{mark: "✓", style: styleGreen, text: who + string(e.Step) + ": " + orElse(msg, "done") + took}
 	case event.Skipped:
 		return line{mark: "✓", style: styleGreen, text: who + "unchanged: " + msg}
-	case event.Ready:
-		return line{mark: "✓", style: styleGreen, text: who + msg + took}
+	case event.Ready, event.Deleted:
+		return line{mark: "✓", style: styleGreen, text: who + orElse(msg, "done") + took}
 	case event.Failed:
 		return line{mark: "✗", style: styleRed, text: who + string(e.Step) + ": failed: " + msg + took, level: quietLine}
 	case event.TimedOut:

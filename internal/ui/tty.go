@@ -4,7 +4,6 @@
 package ui
 
 import (
-	"io"
 	"os"
 
 	"golang.org/x/term"
@@ -16,19 +15,13 @@ const defaultWidth = 80
 // lookupEnv reads an environment variable; os.LookupEnv is one.
 type lookupEnv = func(string) (string, bool)
 
-// IsTerminal reports whether w (a reader or a writer) is a terminal.
-func IsTerminal(w any) bool {
+// isTerminal reports whether w (a reader or a writer) is a terminal.
+func isTerminal(w any) bool {
 	f, ok := w.(interface{ Fd() uintptr })
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// IsSmart reports whether w is a terminal that can move its cursor.
-func IsSmart(w io.Writer) bool { return isSmart(IsTerminal(w), os.LookupEnv) }
-
-// HasColor reports whether colours belong on w: it is a smart terminal, and
-// NO_COLOR (https://no-color.org) is empty or not set.
-func HasColor(w io.Writer) bool { return hasColor(IsTerminal(w), os.LookupEnv) }
-
+// isSmart reports whether a terminal can move its cursor.
 func isSmart(tty bool, env lookupEnv) bool {
 	if name, ok := env("TERM"); ok && name == "dumb" {
 		return false
@@ -36,6 +29,8 @@ func isSmart(tty bool, env lookupEnv) bool {
 	return tty
 }
 
+// hasColor reports whether colours belong on a terminal: it is a smart one, and
+// NO_COLOR (https://no-color.org) is empty or not set.
 func hasColor(tty bool, env lookupEnv) bool {
 	if v, ok := env("NO_COLOR"); ok && v != "" {
 		return false

@@ -1,0 +1,84 @@
+package cli
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestMistypedCommandLines(t *testing.T) {
+	tests := []struct {
+		args string
+		want string // in stderr
+	}{
+		{"aply", `unknown command "aply" for "capplunder"; did you mean "apply"?`},
+		{"get mashines", `unknown command "mashines" for "capplunder get"; did you mean "machines"?`},
+		{"get boxes", `unknown command "boxes" for "capplunder get"`},
+		{"delete mashine x", `unknown command "mashine" for "capplunder delete"; did you mean "machine"?`},
+		{"completion tcsh", `unknown command "tcsh" for "capplunder completion"`},
+		{"apply --tiemout 3s", `unknown flag --tiemout; did you mean "--timeout"?`},
+		{"apply --xyz", "unknown flag --xyz\n"},
+		{"apply -f x.yaml -Z", "unknown shorthand flag: 'Z'"},
+		{"apply -f", "flag needs an argument: 'f' in -f"},
+		{"apply", "nothing to apply: give -f PATH or -k DIRECTORY"},
+		{"apply x.yaml", `unknown command "x.yaml" for "capplunder apply"`},
+		{"apply -f x.yaml --timeout soon", `invalid argument "soon" for "--timeout"`},
+		{"apply -f x.yaml --os-timeout 0", "--os-timeout 0s: must be more than 0"},
+		{"apply -f x.yaml --timeout -1s", "--timeout -1s: must be more than 0"},
+		{"apply -f x.yaml --concurrency 0", "--concurrency 0: must be 1 or more"},
+		{"apply -f x.yaml -o yaml", "-o yaml: apply knows -o table, wide, name, json"},
+		{"apply -f x.yaml -o csv", `-o "csv": unknown format; use table,`},
+		{"apply -f x.yaml -o json=x", `-o "json=x": unknown format`},
+		{"apply -f nowhere.yaml", "nowhere.yaml"},
+		{"get machines -o jsonpath", "-o jsonpath needs a template"},
+		{"get machines -o jsonpath={.items", "-o jsonpath: unclosed action"},
+		{"get machines --store kubernetes", "--store kubernetes: recording in a Kubernetes cluster is not there yet; use --store local"},
+		{"get machines --store auto", "not there yet"},
+		{"get machines --store tape", `--store "tape": unknown store`},
+		{"get unleased x", `unknown command "x" for "capplunder get unleased"`},
+		{"delete machine", "requires at least 1 arg(s)"},
+		{"version x", "unknown command"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.args, func(t *testing.T) {
+			code, stdout, stderr := run(t, nil, strings.Fields(tt.args)...)
+			if code != exitUsage {
+				t.Errorf("exit %d, want %d", code, exitUsage)
+			}
+			if stdout != "" {
+				t.Errorf("stdout: %q", stdout)
+			}
+			if !strings.Contains(stderr, tt.want) || !strings.HasPrefix(stderr, "error: ") {
+				t.Errorf("stderr %q, want %q", stderr, tt.want)
+			}
+		})
+	}
+}
+
+func TestNoArgumentsIsHelp(t *testing.T) {
+	for _, args := range []string{"", "get", "delete", "config", "completion", "help", "help apply", "apply --help"} {
+		t.Run(args, func(t *testing.T) {
+			code, stdout, stderr := run(t, nil, strings.Fields(args)...)
+			if code != exitDone || !strings.Contains(stdout, "Usage:") || stderr != "" {
+				t.Errorf("exit %d, stdout %q, stderr %q", code, stdout, stderr)
+			}
+		})
+	}
+}
+
+func TestDistance(t *testing.T) {
+	for _, tt := range []struct {
+		a, b string
+		want int
+	}{{"", "", 0}, {"a", "", 1}, {"", "ab", 2}, {"apply", "aply", 1}, {"flaw", "lawn", 2}, {"kitten", "sitting", 3}} {
+		if got := distance(tt.a, tt.b); got != tt.want {
+			t.Errorf("distance(%q, %q) = %d, want %d", tt.a, tt.b, got, tt.want)
+		}
+	}
+}
+
+func TestCommandLineCanBeTypedAgain(t *testing.T) {
+	f := newFactory([]string{"apply", "-f", "my file.yaml", "--simulate", "it's"}, nil, nil)
+	if got, want := f.commandLine(), `capplunder apply -f 'my file.yaml' --simulate 'it'\''s'`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
