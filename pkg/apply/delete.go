@@ -16,9 +16,10 @@ import (
 	"github.com/plunder-app/capplunder/pkg/translate"
 )
 
-// resetDelay is the time between the proof of a wipe and the reset, so that the
-// SSH session ends cleanly and the log says that the wipe worked.
-const resetDelay = 10 * time.Second
+// resetDelay is the time, in intervals, between the proof of a wipe and the reset
+// (10s by default), so that the SSH session ends cleanly and the log says that the
+// wipe worked.
+const resetDelay = 5
 
 // NoRecordError: machines that were to be deleted are not in the store.
 type NoRecordError struct {
@@ -158,7 +159,7 @@ func (m *machine) adoptWipe(ctx context.Context) error {
 	j := job{
 		step: event.StepWipe, address: m.rec.Address, observe: m.observe, restore: m.ensureDeployment,
 		build: func(id string) (wire.Map, error) {
-			return translate.Wipe(id, translate.Target{Address: m.rec.Address, HostName: m.rec.HostName, Guard: guard}, disks, resetDelay)
+			return translate.Wipe(id, translate.Target{Address: m.rec.Address, HostName: m.rec.HostName, Guard: guard}, disks, m.run.resetDelay())
 		},
 	}
 	l, err := m.run.followJob(ctx, j, id)
@@ -305,7 +306,7 @@ func (m *machine) wipe(ctx context.Context) error {
 	var jobID string
 	l, err := m.job(ctx, event.StepWipe, translate.Guard{MAC: m.rec.MAC, BootID: m.rec.BootID}, func(id string, t translate.Target) (wire.Map, error) {
 		jobID = id
-		return translate.Wipe(id, t, disks, resetDelay)
+		return translate.Wipe(id, t, disks, m.run.resetDelay())
 	})
 	if err == nil {
 		var done bool
@@ -392,4 +393,9 @@ func (m *machine) forgetControlPlane(ctx context.Context) error {
 	}
 	c.InitMachine, c.Initialized, c.CAHash, c.Ready, c.Phase = "", false, "", false, capi.PhaseProvisioning
 	return m.run.store.SaveClusterRecord(ctx, c)
+}
+
+// resetDelay is at least a second: the wipe script counts in seconds.
+func (r *run) resetDelay() time.Duration {
+	return max(resetDelay*r.opts.Interval, time.Second).Round(time.Second)
 }

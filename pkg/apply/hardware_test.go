@@ -11,7 +11,9 @@ import (
 
 var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
 
-func seen(mac string, ago time.Duration) wire.Lease { return wire.Lease{MAC: mac, Time: noon.Add(-ago)} }
+func seen(mac string, ago time.Duration) wire.Lease {
+	return wire.Lease{MAC: mac, Time: noon.Add(-ago)}
+}
 
 func want(name string, macs ...string) request {
 	return request{key: capi.Key{Namespace: "default", Name: name}, macs: macs, pinnedBy: "spec.macaddress"}

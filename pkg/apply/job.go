@@ -14,9 +14,10 @@ import (
 )
 
 const (
-	// startGrace is how long a posted job may show no entry at all before it counts
-	// as never started. Its first action is a guard that ends within an SSH session.
-	startGrace = 30 * time.Second
+	// startGrace is how long, in intervals, a posted job may show no entry at all
+	// before it counts as never started (30s by default). Its first action is a guard
+	// that ends within an SSH session.
+	startGrace = 15
 	// maxPosts bounds how often one job is posted anew after it was lost.
 	maxPosts = 4
 	// postsInFlight bounds POST /parlay calls at once: each costs the server time
@@ -225,7 +226,7 @@ func (r *run) followJob(ctx context.Context, j job, id string) (wire.Log, error)
 			return "", nil
 		case len(p.entries) < seen:
 			return "", errJobLost
-		case len(p.entries) == 0 && time.Since(began) > startGrace:
+		case len(p.entries) == 0 && time.Since(began) > startGrace*r.opts.Interval:
 			return "", errJobLost
 		}
 		seen = len(p.entries)
