@@ -7,6 +7,13 @@
 package host
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 )
 
@@ -15,8 +22,8 @@ type Config struct {
 	MAC      string // colon form, lower case
 	Address  string // IPv4
 	HostName string
-	User     string // the SSH user that the installer made; "ubuntu" when empty
-	Disk     []DiskConfig
+	User     string       // the SSH user that the installer made; "ubuntu" when empty
+	Disk     []DiskConfig // one of 480 GB when empty; the first is the boot disk
 	// Seed makes what is random on a host (boot ids, serial numbers, CA key) repeatable.
 	Seed int64
 	// Profile is the installed system: "ubuntu-noble" (default) or "debian-bookworm".
@@ -25,16 +32,16 @@ type Config struct {
 	// It is spent inside the virtual apt-get and kubeadm.
 	KubernetesTime time.Duration
 	// World is the rack the host stands in; nil means a rack of its own.
-	World *World
+	World *World `json:"-"`
 }
 
 // DiskConfig is one disk of a host.
 type DiskConfig struct {
 	Name      string // "sda"
 	Bytes     int64  // a multiple of 512
-	Removable bool
-	USB       bool
-	ReadOnly  bool
+	Removable bool   `json:",omitempty"`
+	USB       bool   `json:",omitempty"`
+	ReadOnly  bool   `json:",omitempty"`
 }
 
 // Command is one SSH session.
@@ -49,9 +56,313 @@ type Command struct {
 
 // Result is what a session gave.
 type Result struct {
-	Output string // without white space around it
+	Output string // without line ends at its end
 	Exit   int
 	// Err is not nil when the command did not end by itself: the context ended,
 	// or the host went down (ErrDown).
 	Err error
+}
+
+// ErrDown: the host is not running (any more).
+var ErrDown = errors.New("the host is down")
+
+const (
+	defaultUser = "ubuntu"
+	defaultDisk = 480103981056
+	// historySize is how many commands a host remembers, historyWidth how much of each.
+	historySize  = 4096
+	historyWidth = 160
+)
+
+// Host is one installed machine. It is safe for concurrent use. It holds no
+// goroutine while no command runs, except for processes that were detached with
+// setsid; Close ends those.
+type Host struct {
+	cfg    Config
+	world  *World
+	fs     *filesystem
+	disks  []hostDisk
+	users  []user
+	server bool // the plunder server itself, not a machine
+
+	mu       sync.Mutex
+	src      *rand.PCG
+	random   *rand.Rand
+	up       bool
+	life     context.Context // ends when the host goes down
+	kill     context.CancelCauseFunc
+	detached sync.WaitGroup // processes that setsid made
+	bootID   string
+	bootTime time.Time
+	resets   []func()
+	history  []string
+	unknown  []string
+	pid      int
+	sys      system
+}
+
+// hostDisk is a disk with its name and partitions.
+type hostDisk struct {
+	DiskConfig
+	d      *disk
+	parts  []partition
+	serial string
+}
+
+// New is a host whose installation has just finished and which has booted.
+func New(cfg Config) *Host {
+	if cfg.User == "" {
+		cfg.User = defaultUser
+	}
+	if cfg.Profile == "" {
+		cfg.Profile = ProfileNoble
+	}
+	if len(cfg.Disk) == 0 {
+		cfg.Disk = []DiskConfig{{Name: "sda", Bytes: defaultDisk}}
+	}
+	cfg.Disk = slices.Clone(cfg.Disk)
+	h := newHost(cfg)
+	for i, d := range cfg.Disk {
+		hd := hostDisk{DiskConfig: d, d: newDisk(d.Bytes), serial: fmt.Sprintf("SIM%012X", h.random.Uint64()&0xffffffffffff)}
+		hd.d.ro = d.ReadOnly
+		hd.parts = format(hd.d, i == 0)
+		h.disks = append(h.disks, hd)
+	}
+	h.install()
+	h.boot()
+	return h
+}
+
+func newHost(cfg Config) *Host {
+	if cfg.World == nil {
+		cfg.World = NewWorld()
+	}
+	// Two numbers, so that hosts with neighbouring seeds have nothing in common.
+	var mac uint64
+	for _, r := range cfg.MAC {
+		mac = mac*31 + uint64(r)
+	}
+	src := rand.NewPCG(uint64(cfg.Seed), mac)
+	return &Host{
+		cfg: cfg, world: cfg.World, fs: newFilesystem(), users: profileUsers(cfg.User),
+		src: src, random: rand.New(src), //nolint:gosec // repeatable on purpose
+	}
+}
+
+// boot brings the host up with a new boot id.
+func (h *Host) boot() {
+	h.mu.Lock()
+	h.bootID = h.uuid()
+	h.bootTime = time.Now()
+	h.pid = 1000
+	h.sys.boot()
+	h.mu.Unlock()
+	h.fs.mu.Lock()
+	h.fs.readOnly = false
+	for _, d := range []string{"/run", "/tmp", "/dev", "/proc", "/sys"} {
+		for _, p := range h.fs.tree(d) {
+			delete(h.fs.nodes, p)
+		}
+	}
+	h.fs.mu.Unlock()
+	h.kernelFiles()
+	h.startServices()
+	h.start()
+}
+
+// start makes the host answer.
+func (h *Host) start() {
+	h.mu.Lock()
+	h.life, h.kill = context.WithCancelCause(context.Background())
+	h.up = true
+	h.mu.Unlock()
+	h.world.add(h)
+}
+
+// stop ends every process and takes the host off the network.
+func (h *Host) stop() bool {
+	h.mu.Lock()
+	was := h.up
+	h.up = false
+	if was {
+		h.kill(ErrDown)
+	}
+	h.mu.Unlock()
+	h.world.remove(h)
+	return was
+}
+
+// Close turns the host off and waits for its processes.
+func (h *Host) Close() {
+	h.stop()
+	h.detached.Wait()
+}
+
+// Reboot restarts the installed system: new boot id and boot time, /run and /tmp
+// empty, all processes gone. Files and disks stay.
+func (h *Host) Reboot() {
+	h.stop()
+	h.boot()
+}
+
+// reset is what the hardware does on `echo b >/proc/sysrq-trigger` and `reboot -f`.
+func (h *Host) reset() {
+	if !h.stop() {
+		return
+	}
+	h.mu.Lock()
+	calls := slices.Clone(h.resets)
+	h.mu.Unlock()
+	go func() {
+		for _, f := range calls {
+			f()
+		}
+	}()
+}
+
+// OnReset has f called, on a goroutine of its own, each time that something on
+// the host resets it. The host is down then, until Reboot.
+func (h *Host) OnReset(f func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.resets = append(h.resets, f)
+}
+
+// Up reports whether the host runs.
+func (h *Host) Up() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.up
+}
+
+// BootID is the content of /proc/sys/kernel/random/boot_id.
+func (h *Host) BootID() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.bootID
+}
+
+// Wiped reports whether the start of the boot disk is zeros, so that the machine
+// will not boot from it any more.
+func (h *Host) Wiped() bool { return h.disks[0].d.isZero(0, 34*sectorSize) }
+
+// History lists the external commands that ran, oldest first and shortened, for
+// tests that ask which host saw what.
+func (h *Host) History() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.history)
+}
+
+// Unknown lists the commands that were asked for and are not there.
+func (h *Host) Unknown() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.unknown)
+}
+
+func (h *Host) record(args []string) {
+	line := strings.Join(args, " ")
+	if len(line) > historyWidth {
+		line = line[:historyWidth] + "..."
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.history) == historySize {
+		h.history = slices.Clone(h.history[historySize/2:])
+	}
+	h.history = append(h.history, line)
+}
+
+func (h *Host) recordUnknown(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !slices.Contains(h.unknown, name) {
+		h.unknown = append(h.unknown, name)
+	}
+}
+
+func (h *Host) nextPID() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.pid++
+	return h.pid
+}
+
+// uuid is a random identifier. Call with mu held, or before the host is shared.
+func (h *Host) uuid() string {
+	a, b := h.random.Uint64(), h.random.Uint64()
+	return fmt.Sprintf("%08x-%04x-4%03x-a%03x-%012x", a>>32, a>>16&0xffff, a&0xfff, b>>48&0xfff, b&0xffffffffffff)
+}
+
+func (h *Host) lookupUser(name string) (user, bool) {
+	for _, u := range h.users {
+		if u.name == name {
+			return u, true
+		}
+	}
+	return user{}, false
+}
+
+// userByID is the user with this number, or a nameless one.
+func (h *Host) userByID(uid int) user {
+	for _, u := range h.users {
+		if u.uid == uid {
+			return u
+		}
+	}
+	return user{name: fmt.Sprint(uid), uid: uid, gid: uid, home: "/"}
+}
+
+// Run runs one SSH session to its end. Background jobs end with it, unless they
+// were detached with setsid.
+func (h *Host) Run(ctx context.Context, c Command) Result {
+	h.mu.Lock()
+	up, life := h.up, h.life
+	h.mu.Unlock()
+	if !up {
+		return Result{Err: ErrDown}
+	}
+	if c.User == "" {
+		c.User = h.cfg.User
+	}
+	u, ok := h.lookupUser(c.User)
+	if !ok {
+		return Result{Err: fmt.Errorf("no user %q on this host", c.User)}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := context.AfterFunc(life, func() { cancel(ErrDown) })
+	defer stop()
+	var out, errs output
+	s := &shell{
+		h: h, ses: newSession(), user: u, env: loginEnv(u), dir: u.home, umask: 0o022,
+		name: "bash", out: &out, err: &errs,
+	}
+	if c.Combined {
+		s.err = &out
+	}
+	if len(c.Stdin) > 0 {
+		in, err := pipeOf(strings.NewReader(string(c.Stdin)))
+		if err != nil {
+			return Result{Err: err}
+		}
+		defer func() { _ = in.Close() }()
+		s.in = in
+	}
+	status, err := s.run(ctx, c.Line)
+	if err == nil && !sleep(ctx, s.ses.due()) {
+		err = context.Cause(ctx)
+	}
+	cancel(nil)
+	s.ses.end()
+	return Result{Output: strings.TrimRight(out.String(), "\r\n"), Exit: status, Err: err}
+}
+
+// loginEnv is what sshd and sudo leave of an environment.
+func loginEnv(u user) map[string]string {
+	return map[string]string{
+		"HOME": u.home, "USER": u.name, "LOGNAME": u.name, "SHELL": "/bin/bash",
+		"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+	}
 }

@@ -1,0 +1,752 @@
+package host
+
+import (
+	"bytes"
+	"cmp"
+	"io"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// textCommand are the programs that work on text.
+func textCommand(name string) command {
+	switch name {
+	case "grep":
+		return cmdGrep
+	case "sed":
+		return cmdSed
+	case "tr":
+		return cmdTr
+	case "cut":
+		return cmdCut
+	case "head":
+		return cmdHead
+	case "tail":
+		return cmdTail
+	case "sort":
+		return cmdSort
+	case "uniq":
+		return cmdUniq
+	case "wc":
+		return cmdWc
+	case "seq":
+		return cmdSeq
+	}
+	return nil
+}
+
+// lines splits text at line ends; a last line without one counts too.
+func lines(b []byte) []string {
+	if len(b) == 0 {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
+}
+
+// posix translates a POSIX regular expression, basic or extended, to Go's.
+func posix(p string, extended bool) string {
+	var b strings.Builder
+	for i := 0; i < len(p); i++ {
+		switch c := p[i]; {
+		case c == '[':
+			end := i + 1
+			if end < len(p) && p[end] == '^' {
+				end++
+			}
+			if end < len(p) && p[end] == ']' {
+				end++
+			}
+			for end < len(p) && p[end] != ']' {
+				if strings.HasPrefix(p[end:], "[:") {
+					if k := strings.Index(p[end:], ":]"); k > 0 {
+						end += k + 1
+					}
+				}
+				end++
+			}
+			if end >= len(p) {
+				b.WriteString(regexp.QuoteMeta(p[i:]))
+				return b.String()
+			}
+			b.WriteString(strings.ReplaceAll(p[i:end+1], `\`, `\\`))
+			i = end
+		case c == '\\' && i+1 < len(p):
+			i++
+			if !extended && strings.IndexByte("(){}+?|", p[i]) >= 0 {
+				b.WriteByte(p[i])
+			} else if p[i] == '<' || p[i] == '>' {
+				b.WriteString(`\b`)
+			} else {
+				b.WriteByte('\\')
+				b.WriteByte(p[i])
+			}
+		case !extended && strings.IndexByte("(){}+?|", c) >= 0:
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		case !extended && c == '*' && b.Len() == 0:
+			b.WriteString(`\*`)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+func cmdGrep(c *call) int {
+	flags, args := options(c.args[1:], "-e", "-m", "-f")
+	patterns := flags["-e"]
+	if len(patterns) == 0 {
+		if len(args) == 0 {
+			return c.fail(2, "no pattern")
+		}
+		patterns, args = args[:1], args[1:]
+	}
+	var alternatives []string
+	for _, p := range patterns {
+		for _, p := range strings.Split(p, "\n") {
+			if has(flags, "-F") {
+				p = regexp.QuoteMeta(p)
+			} else {
+				p = posix(p, has(flags, "-E", "-P"))
+			}
+			if has(flags, "-x") {
+				p = "^(?:" + p + ")$"
+			}
+			if has(flags, "-w") {
+				p = `\b(?:` + p + `)\b`
+			}
+			alternatives = append(alternatives, "(?:"+p+")")
+		}
+	}
+	expr := strings.Join(alternatives, "|")
+	if has(flags, "-i") {
+		expr = "(?i)" + expr
+	}
+	re, err := regexp.Compile(expr)
+	if err != nil {
+		return c.fail(2, "Invalid regular expression: %s", patterns[0])
+	}
+	re.Longest()
+	files := args
+	if len(files) == 0 {
+		files = []string{"-"}
+	}
+	status, found := 0, false
+	limit, _ := strconv.Atoi(value(flags, "-m"))
+	for _, f := range files {
+		var b []byte
+		var err error
+		if f == "-" {
+			b, err = c.stdin()
+		} else {
+			b, err = c.read(f)
+		}
+		if err != nil {
+			if !has(flags, "-s") {
+				c.fileError(f, err)
+			}
+			status = 2
+			continue
+		}
+		prefix := ""
+		if len(files) > 1 && !has(flags, "-h") {
+			prefix = f + ":"
+		}
+		count := 0
+		for _, line := range lines(b) {
+			if re.MatchString(line) == has(flags, "-v") {
+				continue
+			}
+			found = true
+			count++
+			switch {
+			case has(flags, "-q"):
+				return 0
+			case has(flags, "-l", "-c"):
+			case has(flags, "-o"):
+				for _, m := range re.FindAllString(line, -1) {
+					if m != "" {
+						c.printf("%s%s\n", prefix, m)
+					}
+				}
+			default:
+				c.printf("%s%s\n", prefix, line)
+			}
+			if has(flags, "-l") || limit > 0 && count >= limit {
+				break
+			}
+		}
+		if has(flags, "-l") && count > 0 {
+			c.printf("%s\n", f)
+		}
+		if has(flags, "-c") {
+			c.printf("%s%d\n", prefix, count)
+		}
+	}
+	if status == 0 && !found {
+		status = 1
+	}
+	return status
+}
+
+// sedCommand is one command of a sed script: [address] s/re/text/flags, p, d or q.
+type sedCommand struct {
+	at      *regexp.Regexp
+	line    int // -1 is the last line
+	negated bool
+	op      byte
+	re      *regexp.Regexp
+	text    string
+	global  bool
+	print   bool
+}
+
+func parseSed(script string, extended bool) ([]sedCommand, bool) {
+	var out []sedCommand
+	for script != "" {
+		script = strings.TrimLeft(script, " ;\n\t")
+		if script == "" {
+			break
+		}
+		var s sedCommand
+		var rest string
+		var ok bool
+		switch {
+		case script[0] == '/':
+			var re string
+			if re, rest, ok = sedPart(script[1:], '/'); !ok {
+				return nil, false
+			}
+			if s.at = sedRegexp(re, extended, false); s.at == nil {
+				return nil, false
+			}
+			script = rest
+		case script[0] == '$':
+			s.line, script = -1, script[1:]
+		default:
+			n := strings.TrimLeft(script, "0123456789")
+			s.line, _ = strconv.Atoi(script[:len(script)-len(n)])
+			script = n
+		}
+		script = strings.TrimLeft(script, " ")
+		if strings.HasPrefix(script, "!") {
+			s.negated, script = true, script[1:]
+		}
+		if script == "" {
+			return nil, false
+		}
+		s.op, script = script[0], script[1:]
+		switch s.op {
+		case 'p', 'd', 'q':
+		case 's':
+			if script == "" {
+				return nil, false
+			}
+			sep := script[0]
+			re, rest, ok := sedPart(script[1:], sep)
+			if !ok {
+				return nil, false
+			}
+			text, rest, ok := sedPart(rest, sep)
+			if !ok {
+				return nil, false
+			}
+			n := strings.IndexAny(rest, "; \n}")
+			if n < 0 {
+				n = len(rest)
+			}
+			flags := rest[:n]
+			script = rest[n:]
+			if strings.Trim(flags, "gpIi") != "" {
+				return nil, false
+			}
+			s.global, s.print = strings.Contains(flags, "g"), strings.Contains(flags, "p")
+			if s.re = sedRegexp(re, extended, strings.ContainsAny(flags, "Ii")); s.re == nil {
+				return nil, false
+			}
+			s.text = text
+		default:
+			return nil, false
+		}
+		out = append(out, s)
+	}
+	return out, true
+}
+
+// sedPart takes text up to an unescaped separator.
+func sedPart(s string, sep byte) (part, rest string, ok bool) {
+	var b strings.Builder
+	bracket := false
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == '\\' && i+1 < len(s):
+			if s[i+1] != sep {
+				b.WriteByte('\\')
+			}
+			i++
+			b.WriteByte(s[i])
+		case s[i] == sep && !bracket:
+			return b.String(), s[i+1:], true
+		default:
+			if s[i] == '[' {
+				bracket = true
+			} else if s[i] == ']' {
+				bracket = false
+			}
+			b.WriteByte(s[i])
+		}
+	}
+	return "", "", false
+}
+
+func sedRegexp(re string, extended, fold bool) *regexp.Regexp {
+	expr := posix(re, extended)
+	if fold {
+		expr = "(?i)" + expr
+	}
+	r, err := regexp.Compile(expr)
+	if err != nil {
+		return nil
+	}
+	r.Longest()
+	return r
+}
+
+// replace applies an s command to a line.
+func (s sedCommand) replace(line string) (string, bool) {
+	n := 1
+	if s.global {
+		n = -1
+	}
+	var b strings.Builder
+	last := 0
+	for _, m := range s.re.FindAllStringSubmatchIndex(line, n) {
+		b.WriteString(line[last:m[0]])
+		for i := 0; i < len(s.text); i++ {
+			switch t := s.text[i]; {
+			case t == '&':
+				b.WriteString(line[m[0]:m[1]])
+			case t == '\\' && i+1 < len(s.text):
+				i++
+				switch d := s.text[i]; {
+				case d >= '0' && d <= '9':
+					if k := int(d-'0') * 2; k+1 < len(m) && m[k] >= 0 {
+						b.WriteString(line[m[k]:m[k+1]])
+					}
+				case d == 'n':
+					b.WriteByte('\n')
+				default:
+					b.WriteByte(d)
+				}
+			default:
+				b.WriteByte(t)
+			}
+		}
+		last = m[1]
+	}
+	if last == 0 && b.Len() == 0 && !s.re.MatchString(line) {
+		return line, false
+	}
+	b.WriteString(line[last:])
+	return b.String(), true
+}
+
+func cmdSed(c *call) int {
+	var suffix string
+	var inPlace, extended, quiet bool
+	var scripts, files []string
+	for args := c.args[1:]; len(args) > 0; args = args[1:] {
+		a := args[0]
+		switch {
+		case strings.HasPrefix(a, "-i"):
+			inPlace, suffix = true, a[2:]
+		case a == "-e" && len(args) > 1:
+			scripts = append(scripts, args[1])
+			args = args[1:]
+		case len(a) > 1 && a[0] == '-' && strings.Trim(a[1:], "Ernuse") == "":
+			extended = extended || strings.ContainsAny(a, "Er")
+			quiet = quiet || strings.Contains(a, "n")
+		case len(scripts) == 0:
+			scripts = []string{a}
+		default:
+			files = append(files, a)
+		}
+	}
+	prog, ok := parseSed(strings.Join(scripts, "\n"), extended)
+	if !ok {
+		return c.fail(1, "-e expression #1: not a command that this sed knows: %s", strings.Join(scripts, "; "))
+	}
+	if !inPlace {
+		b, status := c.input(files)
+		_, _ = io.WriteString(c.out, sedRun(prog, b, quiet))
+		return status
+	}
+	for _, f := range files {
+		b, err := c.read(f)
+		if err != nil {
+			return c.fail(4, "can't read %s: %s", f, errText(err))
+		}
+		if suffix != "" {
+			if err := c.write(f+suffix, b, 0o644); err != nil {
+				return c.fail(4, "couldn't open file %s: %s", f+suffix, errText(err))
+			}
+		}
+		if err := c.write(f, []byte(sedRun(prog, b, quiet)), 0o644); err != nil {
+			return c.fail(4, "couldn't open file %s: %s", f, errText(err))
+		}
+	}
+	return 0
+}
+
+func sedRun(prog []sedCommand, b []byte, quiet bool) string {
+	var out strings.Builder
+	all := lines(b)
+	for i, line := range all {
+		gone, quit := false, false
+		for _, s := range prog {
+			match := true
+			switch {
+			case s.at != nil:
+				match = s.at.MatchString(line)
+			case s.line > 0:
+				match = s.line == i+1
+			case s.line < 0:
+				match = i == len(all)-1
+			}
+			if match == s.negated {
+				continue
+			}
+			switch s.op {
+			case 'd':
+				gone = true
+			case 'q':
+				quit = true
+			case 'p':
+				out.WriteString(line + "\n")
+			case 's':
+				var did bool
+				if line, did = s.replace(line); did && s.print {
+					out.WriteString(line + "\n")
+				}
+			}
+			if gone || quit {
+				break
+			}
+		}
+		if !gone && !quiet {
+			out.WriteString(line + "\n")
+		}
+		if quit {
+			break
+		}
+	}
+	return out.String()
+}
+
+// set expands what tr takes: escapes, ranges and the common classes.
+func set(s string) []byte {
+	for name, chars := range map[string]string{
+		"[:space:]": " \t\n\v\f\r", "[:upper:]": "A-Z", "[:lower:]": "a-z", "[:digit:]": "0-9", "[:alnum:]": "A-Za-z0-9", "[:cntrl:]": "\x00-\x1f\x7f",
+	} {
+		s = strings.ReplaceAll(s, name, chars)
+	}
+	var out []byte
+	next := func() byte {
+		b := s[0]
+		s = s[1:]
+		if b != '\\' || s == "" {
+			return b
+		}
+		n := 0
+		for n < 3 && n < len(s) && s[n] >= '0' && s[n] <= '7' {
+			n++
+		}
+		if n > 0 {
+			v, _ := strconv.ParseUint(s[:n], 8, 8)
+			s = s[n:]
+			return byte(v)
+		}
+		b = s[0]
+		s = s[1:]
+		if i := strings.IndexByte("nrt", b); i >= 0 {
+			return "\n\r\t"[i]
+		}
+		return b
+	}
+	for s != "" {
+		a := next()
+		if len(s) > 1 && s[0] == '-' {
+			s = s[1:]
+			for b := next(); a < b; a++ {
+				out = append(out, a)
+			}
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+func cmdTr(c *call) int {
+	flags, args := options(c.args[1:])
+	if len(args) == 0 {
+		return c.fail(1, "missing operand")
+	}
+	from := set(args[0])
+	in := func(b byte) bool { return bytes.IndexByte(from, b) >= 0 != has(flags, "-c", "-C") }
+	var to []byte
+	if len(args) > 1 {
+		to = set(args[1])
+	}
+	b, err := c.stdin()
+	if err != nil {
+		return c.fail(1, "%v", err)
+	}
+	out := make([]byte, 0, len(b))
+	for _, x := range b {
+		hit := in(x)
+		if hit && has(flags, "-d") {
+			continue
+		}
+		if hit && len(to) > 0 {
+			i := max(bytes.IndexByte(from, x), 0)
+			x = to[min(i, len(to)-1)]
+		}
+		if hit && has(flags, "-s") && len(out) > 0 && out[len(out)-1] == x {
+			continue
+		}
+		out = append(out, x)
+	}
+	_, _ = c.out.Write(out)
+	return 0
+}
+
+// inList reports whether n is in a list like "1,3-5,7-".
+func inList(list string, n int) bool {
+	for _, part := range strings.Split(list, ",") {
+		a, b, isRange := strings.Cut(part, "-")
+		lo, _ := strconv.Atoi(a)
+		hi, err := strconv.Atoi(b)
+		if !isRange {
+			hi = lo
+		} else if err != nil {
+			hi = n
+		}
+		if n >= lo && n <= hi {
+			return true
+		}
+	}
+	return false
+}
+
+func cmdCut(c *call) int {
+	flags, files := options(c.args[1:], "-d", "-f", "-c", "-b")
+	b, status := c.input(files)
+	for _, line := range lines(b) {
+		if list := value(flags, "-c", "-b"); list != "" {
+			for i := range len(line) {
+				if inList(list, i+1) {
+					c.printf("%s", line[i:i+1])
+				}
+			}
+			c.printf("\n")
+			continue
+		}
+		sep := "\t"
+		if has(flags, "-d") {
+			sep = value(flags, "-d")
+		}
+		if !strings.Contains(line, sep) {
+			if !has(flags, "-s") {
+				c.printf("%s\n", line)
+			}
+			continue
+		}
+		var keep []string
+		for i, f := range strings.Split(line, sep) {
+			if inList(value(flags, "-f"), i+1) {
+				keep = append(keep, f)
+			}
+		}
+		c.printf("%s\n", strings.Join(keep, sep))
+	}
+	return status
+}
+
+// dashNumber turns `head -5` into `head -n 5`.
+func dashNumber(args []string) []string {
+	out := slices.Clone(args)
+	for i, a := range out {
+		if len(a) > 1 && a[0] == '-' && a[1] >= '0' && a[1] <= '9' {
+			out[i] = "-n" + a[1:]
+		}
+	}
+	return out
+}
+
+func cmdHead(c *call) int {
+	flags, files := options(dashNumber(c.args[1:]), "-n", "-c")
+	if n, err := strconv.ParseInt(value(flags, "-c"), 10, 64); err == nil {
+		var r io.Reader = c.in
+		if len(files) > 0 {
+			if r, err = c.h.fs.reader(c.ctx, c.who(), c.path(files[0])); err != nil {
+				return c.fileError(files[0], err)
+			}
+		}
+		if r != nil {
+			_, _ = io.CopyN(c.out, r, n)
+		}
+		return 0
+	}
+	b, status := c.input(files)
+	n, all := 10, lines(b)
+	if v, err := strconv.Atoi(value(flags, "-n")); err == nil {
+		n = v
+	}
+	if n < 0 {
+		n = max(len(all)+n, 0)
+	}
+	for _, line := range all[:min(n, len(all))] {
+		c.printf("%s\n", line)
+	}
+	return status
+}
+
+func cmdTail(c *call) int {
+	flags, files := options(dashNumber(c.args[1:]), "-n", "-c")
+	b, status := c.input(files)
+	if n, err := strconv.Atoi(value(flags, "-c")); err == nil {
+		_, _ = c.out.Write(b[max(len(b)-n, 0):])
+		return status
+	}
+	all := lines(b)
+	from := max(len(all)-10, 0)
+	if v := value(flags, "-n"); v != "" {
+		n, _ := strconv.Atoi(strings.TrimLeft(v, "+-"))
+		if from = max(len(all)-n, 0); v[0] == '+' {
+			from = min(max(n-1, 0), len(all))
+		}
+	}
+	for _, line := range all[from:] {
+		c.printf("%s\n", line)
+	}
+	return status
+}
+
+func cmdSort(c *call) int {
+	flags, files := options(c.args[1:], "-k", "-t", "-o")
+	b, status := c.input(files)
+	all := lines(b)
+	compare := strings.Compare
+	if has(flags, "-V") {
+		compare = compareVersions
+	} else if has(flags, "-n") {
+		compare = func(a, b string) int {
+			x, _ := strconv.ParseFloat(strings.TrimSpace(a), 64)
+			y, _ := strconv.ParseFloat(strings.TrimSpace(b), 64)
+			return cmp.Compare(x, y)
+		}
+	}
+	slices.SortStableFunc(all, compare)
+	if has(flags, "-r") {
+		slices.Reverse(all)
+	}
+	if has(flags, "-u") {
+		all = slices.Compact(all)
+	}
+	for _, line := range all {
+		c.printf("%s\n", line)
+	}
+	return status
+}
+
+// compareVersions compares like sort -V: runs of digits as numbers.
+func compareVersions(a, b string) int {
+	for a != "" && b != "" {
+		da := len(a) - len(strings.TrimLeft(a, "0123456789"))
+		db := len(b) - len(strings.TrimLeft(b, "0123456789"))
+		if da > 0 && db > 0 {
+			x, _ := strconv.ParseUint(a[:da], 10, 64)
+			y, _ := strconv.ParseUint(b[:db], 10, 64)
+			if x != y {
+				return cmp.Compare(x, y)
+			}
+			a, b = a[da:], b[db:]
+			continue
+		}
+		if a[0] != b[0] {
+			return cmp.Compare(a[0], b[0])
+		}
+		a, b = a[1:], b[1:]
+	}
+	return cmp.Compare(len(a), len(b))
+}
+
+func cmdUniq(c *call) int {
+	flags, files := options(c.args[1:])
+	b, status := c.input(files)
+	all := lines(b)
+	for i := 0; i < len(all); {
+		n := 1
+		for i+n < len(all) && all[i+n] == all[i] {
+			n++
+		}
+		switch {
+		case has(flags, "-c"):
+			c.printf("%7d %s\n", n, all[i])
+		case has(flags, "-d") && n == 1:
+		default:
+			c.printf("%s\n", all[i])
+		}
+		i += n
+	}
+	return status
+}
+
+func cmdWc(c *call) int {
+	flags, files := options(c.args[1:])
+	b, status := c.input(files)
+	counts := []string{}
+	all := !has(flags, "-l", "-w", "-c")
+	if all || has(flags, "-l") {
+		counts = append(counts, strconv.Itoa(bytes.Count(b, []byte("\n"))))
+	}
+	if all || has(flags, "-w") {
+		counts = append(counts, strconv.Itoa(len(bytes.Fields(b))))
+	}
+	if all || has(flags, "-c") {
+		counts = append(counts, strconv.Itoa(len(b)))
+	}
+	c.printf("%s\n", strings.Join(append(counts, files...), " "))
+	return status
+}
+
+func cmdSeq(c *call) int {
+	var n []int
+	for _, a := range c.args[1:] {
+		v, err := strconv.Atoi(a)
+		if err != nil {
+			return c.fail(1, "invalid integer argument: '%s'", a)
+		}
+		n = append(n, v)
+	}
+	first, step, last := 1, 1, 0
+	switch len(n) {
+	case 1:
+		last = n[0]
+	case 2:
+		first, last = n[0], n[1]
+	case 3:
+		first, step, last = n[0], n[1], n[2]
+	default:
+		return c.fail(1, "missing operand")
+	}
+	if step == 0 {
+		return c.fail(1, "invalid Zero increment value: '0'")
+	}
+	for i := first; (step > 0 && i <= last || step < 0 && i >= last) && c.ctx.Err() == nil; i += step {
+		c.printf("%d\n", i)
+	}
+	return 0
+}

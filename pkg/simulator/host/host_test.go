@@ -1,0 +1,91 @@
+package host
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func newTestHost(t *testing.T, change ...func(*Config)) *Host {
+	t.Helper()
+	cfg := Config{MAC: "52:54:00:00:00:01", Address: "10.0.0.11", HostName: "node-1", Seed: 1}
+	for _, f := range change {
+		f(&cfg)
+	}
+	h := New(cfg)
+	t.Cleanup(h.Close)
+	return h
+}
+
+// run runs a script as root and fails the test if it does not end by itself.
+func run(t *testing.T, h *Host, script string) Result {
+	t.Helper()
+	r := h.Run(t.Context(), Command{Line: "sudo -n -u root bash -c " + quote(script), Combined: true})
+	if r.Err != nil {
+		t.Fatalf("%s: %v", script, r.Err)
+	}
+	return r
+}
+
+func TestShell(t *testing.T) {
+	for _, tt := range []struct{ name, script, want string }{
+		{"pipe", `printf 'b\na\nb\n' | sort | uniq -c | wc -l`, "2"},
+		{"substitution", `x=$(uname -n); echo "<$x>"`, "<node-1>"},
+		{"here document", "cat >/tmp/x <<'E'\n$HOME\nE\ncat /tmp/x", "$HOME"},
+		{"exit status", `false || echo failed; (exit 3); echo $?`, "failed\n3"},
+		{"while read", `printf '1 a\n2 b\n' | while read -r n w; do echo "$w$n"; done`, "a1\nb2"},
+		{"glob", `cd /sys/class/net; echo *`, "eth0 lo"},
+		{"mac", `cat /sys/class/net/*/address`, "52:54:00:00:00:01\n00:00:00:00:00:00"},
+		{"umask in a subshell", `(umask 077; echo x >/tmp/a); echo y >/tmp/b; stat -c %a /tmp/a /tmp/b`, "600\n644"},
+		{"redirect both", `{ echo out; echo err >&2; } >/tmp/o 2>&1; cat /tmp/o`, "out\nerr"},
+		{"extra descriptor", `mkfifo /tmp/f; exec 3<>/tmp/f; echo go >/tmp/f; read -r x <&3; echo "got $x"`, "got go"},
+		{"background and wait", `for i in 3 1 2; do (sleep $i; echo $i) & done; wait; echo done`, "1\n2\n3\ndone"},
+		{"timeout", `timeout 2 sleep 100; echo $?`, "124"},
+		{"source", `. /etc/os-release; echo $ID $VERSION_CODENAME`, "ubuntu noble"},
+		{"command -v", `command -v dd; command -v kubeadm || echo none`, "/usr/bin/dd\nnone"},
+		{"not found", `frobnicate; echo $?`, "bash: line 1: frobnicate: command not found\n127"},
+		{"script file", `printf '#!/bin/sh\necho "$1-$#"\n' >/tmp/s; chmod +x /tmp/s; /tmp/s a b`, "a-2"},
+		{"trap", `trap 'echo bye' EXIT; trap "" HUP INT TERM; echo hi`, "hi\nbye"},
+		{"errexit", `set -e; false; echo never`, ""},
+		{"sudo changes the user", `id -un; sudo -n -u ubuntu id -un; echo $HOME`, "root\nubuntu\n/root"},
+		{"sed in place", `printf 'a swap b\nc\n' >/tmp/t; sed -i.bak -E '/^[^#]/ s/^(.*[[:space:]]swap[[:space:]].*)$/#x \1/' /tmp/t; cat /tmp/t /tmp/t.bak`, "#x a swap b\nc\na swap b\nc"},
+		{"grep", `printf 'v1.2.3 x\nno\n' | grep -oE '[0-9]+\.[0-9]+\.[0-9]+'`, "1.2.3"},
+		{"tr and wc", `head -c 1000 /dev/zero | tr -d '\000' | wc -c`, "0"},
+		{"base64", `printf hello | base64 | base64 -d`, "hello"},
+		{"sort -V", `printf '1.10\n1.9\n' | sort -V | head -n 1`, "1.9"},
+		{"readlink", `readlink -f /sys/class/block/sda2 >/tmp/r; cat /tmp/r`, "/sys/devices/pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0/block/sda/sda2"},
+		{"eval is rewritten too", `eval 'exec 4>/tmp/e; echo x >&4'; cat /tmp/e`, "x"},
+		{"arithmetic", `read -r sz </sys/block/sda/size; echo $((sz*512))`, "480103981056"},
+		{"swap", `wc -l </proc/swaps; swapoff -a; wc -l </proc/swaps`, "2\n1"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { // some sleep
+				if got := run(t, newTestHost(t), tt.script).Output; got != tt.want {
+					t.Errorf("%s\n got: %q\nwant: %q", tt.script, got, tt.want)
+				}
+			})
+		})
+	}
+}
+
+func TestSynctest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := New(Config{MAC: "52:54:00:00:00:01", Address: "10.0.0.11", HostName: "node-1", Seed: 1})
+		defer h.Close()
+		start := time.Now()
+		r := h.Run(t.Context(), Command{Line: `sleep 60 | cat; x=$(sleep 30; echo y); (sleep 10) & wait; echo $x`, Combined: true})
+		if r.Output != "y" || r.Err != nil {
+			t.Errorf("got %+v", r)
+		}
+		if d := time.Since(start); d != 100*time.Second {
+			t.Errorf("it took %v", d)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if r := h.Run(ctx, Command{Line: "sleep 1000"}); r.Err == nil || !strings.Contains(r.Err.Error(), "deadline") {
+			t.Errorf("got %+v", r)
+		}
+	})
+}

@@ -1,0 +1,159 @@
+package host
+
+import (
+	"bytes"
+	"encoding/json"
+	"io/fs"
+	"time"
+)
+
+// Snapshot is a host as JSON: what a power cut would leave, and what is needed to
+// go on as if it had not happened. Processes are not in it, detached ones neither.
+type Snapshot struct {
+	Config   Config
+	Files    []savedFile `json:",omitempty"` // that a fresh installation has not, or has otherwise
+	Removed  []string    `json:",omitempty"` // that a fresh installation has
+	Disks    []savedDisk
+	BootID   string
+	BootTime time.Time
+	Random   []byte
+	System   savedSystem
+	Down     bool `json:",omitempty"`
+	ReadOnly bool `json:",omitempty"`
+}
+
+type savedFile struct {
+	Path  string
+	Mode  fs.FileMode
+	UID   int `json:",omitempty"`
+	GID   int `json:",omitempty"`
+	MTime time.Time
+	Data  []byte `json:",omitempty"`
+}
+
+type savedDisk struct {
+	sparse
+	Serial string
+	Parts  []partition `json:",omitempty"`
+}
+
+type savedSystem struct {
+	HostName string
+	Packages map[string]installed `json:",omitempty"`
+	Index    map[string]bool      `json:",omitempty"`
+	Units    map[string]*unit
+	Modules  map[string]bool   `json:",omitempty"`
+	Sysctls  map[string]string `json:",omitempty"`
+	Swap     bool              `json:",omitempty"`
+	Images   bool              `json:",omitempty"`
+	Cluster  *clusterData      `json:",omitempty"`
+}
+
+// Snapshot copies the state of the host.
+func (h *Host) Snapshot() Snapshot {
+	s := Snapshot{Config: h.cfg}
+	for _, d := range h.disks {
+		s.Disks = append(s.Disks, savedDisk{sparse: d.d.snapshot(), Serial: d.serial, Parts: d.parts})
+	}
+	fresh := newHost(h.cfg)
+	fresh.disks = h.disks
+	fresh.install()
+
+	h.mu.Lock()
+	s.BootID, s.BootTime, s.Down = h.bootID, h.bootTime, !h.up
+	s.Random, _ = h.src.MarshalBinary() // never fails
+	y := &h.sys
+	saved := savedSystem{
+		HostName: y.hostName, Packages: y.packages, Index: y.index, Units: y.units, Modules: y.modules, Sysctls: y.sysctls,
+		Swap: y.swap, Images: y.images,
+	}
+	if y.cluster != nil {
+		y.cluster.mu.Lock()
+		saved.Cluster = &y.cluster.clusterData
+	}
+	s.System = deepCopy(saved)
+	if y.cluster != nil {
+		y.cluster.mu.Unlock()
+	}
+	h.mu.Unlock()
+
+	h.fs.mu.Lock()
+	defer h.fs.mu.Unlock()
+	s.ReadOnly = h.fs.readOnly
+	for _, p := range h.fs.tree("/") {
+		n := h.fs.nodes[p]
+		if p == "/" || n.volatile || n.gen != nil || n.written != nil || n.block != nil || n.mode&(fs.ModeDevice|fs.ModeNamedPipe) != 0 {
+			continue
+		}
+		if f := fresh.fs.nodes[p]; f != nil && f.mode == n.mode && f.uid == n.uid && f.gid == n.gid && bytes.Equal(f.data, n.data) {
+			continue
+		}
+		s.Files = append(s.Files, savedFile{p, n.mode, n.uid, n.gid, n.mtime, bytes.Clone(n.data)})
+	}
+	for _, p := range fresh.fs.tree("/") {
+		if h.fs.nodes[p] == nil {
+			s.Removed = append(s.Removed, p)
+		}
+	}
+	return s
+}
+
+// deepCopy copies by way of JSON, which a snapshot goes through anyway.
+func deepCopy[T any](v T) T {
+	var out T
+	if b, err := json.Marshal(v); err == nil {
+		_ = json.Unmarshal(b, &out)
+	}
+	return out
+}
+
+// Restore makes a host of a snapshot, in the given rack.
+func Restore(s Snapshot, w *World) *Host {
+	s = deepCopy(s)
+	s.Config.World = w
+	h := newHost(s.Config)
+	for i, d := range s.Disks {
+		hd := hostDisk{DiskConfig: s.Config.Disk[i], d: d.disk(), serial: d.Serial, parts: d.Parts}
+		hd.d.ro = hd.ReadOnly
+		h.disks = append(h.disks, hd)
+	}
+	h.install()
+	h.bootID, h.bootTime, h.pid = s.BootID, s.BootTime, 1000
+	_ = h.src.UnmarshalBinary(s.Random)
+	h.sys = system{
+		profile: h.sys.profile, hostName: s.System.HostName, packages: orEmpty(s.System.Packages), index: orEmpty(s.System.Index),
+		units: orEmpty(s.System.Units), modules: orEmpty(s.System.Modules), sysctls: orEmpty(s.System.Sysctls),
+		swap: s.System.Swap, images: s.System.Images,
+	}
+	if s.System.Cluster != nil {
+		h.sys.cluster = &cluster{clusterData: *s.System.Cluster}
+		h.sys.cluster.Tokens = orEmpty(h.sys.cluster.Tokens)
+	}
+	for _, p := range s.Removed {
+		_ = h.fs.remove(who{}, p, true)
+	}
+	h.kernelFiles()
+	for _, f := range s.Files {
+		h.fs.put(f.Path, &node{mode: f.Mode, uid: f.UID, gid: f.GID, mtime: f.MTime, data: f.Data})
+	}
+	for name, u := range h.sys.units {
+		if u.Active {
+			h.serviceFiles(name)
+		}
+	}
+	for m := range h.sys.modules {
+		h.loadModule(m)
+	}
+	h.fs.readOnly = s.ReadOnly
+	if !s.Down {
+		h.start()
+	}
+	return h
+}
+
+func orEmpty[K comparable, V any](m map[K]V) map[K]V {
+	if m == nil {
+		return map[K]V{}
+	}
+	return m
+}
