@@ -220,11 +220,9 @@ func (m *machine) finish(ctx context.Context, err error) {
 	if m.plan != nil && m.plan.Init {
 		r.clusters[m.plan.Machine.Cluster.Key].fail(fmt.Errorf("control plane Machine %s: %w", m.key, err))
 	}
+	m.err = m.fail(err)
 	var me *MachineError
-	if !errors.As(err, &me) {
-		me = &MachineError{Key: m.key, Step: m.step, Err: err}
-		m.err = me
-	}
+	errors.As(m.err, &me)
 	if me.Next == "" {
 		me.Next = r.opts.Resume
 	}
@@ -284,7 +282,7 @@ func (m *machine) done(message string) {
 
 func (m *machine) fail(err error) error {
 	var me *MachineError
-	if errors.As(err, &me) {
+	if errors.As(err, &me) && me.Key == m.key { // not that of the control plane it waits for
 		return err
 	}
 	me = &MachineError{Key: m.key, Step: m.step, Err: err}
