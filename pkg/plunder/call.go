@@ -20,8 +20,9 @@ import (
 	"github.com/plunder-app/capplunder/pkg/plunder/wire"
 )
 
-// answer is what the server said: a payload, and when.
+// answer is what the server said: to what, a payload, and when.
 type answer struct {
+	op      string
 	payload json.RawMessage
 	date    time.Time // UTC
 }
@@ -52,7 +53,7 @@ func get[T any](ctx context.Context, c *Client, function, id string) (T, time.Ti
 	}
 	v, err := decodePayload[T](a.payload)
 	if err != nil {
-		return zero, time.Time{}, c.protocolError("GET "+function+" "+id, err)
+		return zero, time.Time{}, c.protocolError(a.op, err)
 	}
 	return v, a.date, nil
 }
@@ -135,6 +136,8 @@ func (c *Client) attempt(ctx context.Context, method, path string, body []byte) 
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
 	case <-ctx.Done():
+	}
+	if ctx.Err() != nil {
 		return answer{}, &callError{url: c.URL(), op: op, stopped: ctx}
 	}
 	limited, cancel := context.WithTimeout(ctx, c.callTimeout)
@@ -211,7 +214,7 @@ func (c *Client) read(op string, resp *http.Response, body []byte) (answer, erro
 	if err != nil {
 		date = time.Now()
 	}
-	return answer{payload: payload, date: date.UTC()}, nil
+	return answer{op: op, payload: payload, date: date.UTC()}, nil
 }
 
 // progress tells how far a request got.

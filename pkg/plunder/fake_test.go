@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -60,7 +61,7 @@ func newFake() *fake {
 
 // dialError is what net says about a port on which nobody listens.
 func dialError() error {
-	return &net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 60443}, Err: syscall.ECONNREFUSED}
+	return &net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 60443}, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -109,6 +110,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	case die, down, halfDead, actDie:
 		panic(http.ErrAbortHandler)
 	case hang:
+		_, _ = io.Copy(io.Discard, req.Body) // else HTTP/1 does not notice that the client left
 		<-req.Context().Done()
 	}
 }
