@@ -1,0 +1,251 @@
+package simulator
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/plunder-app/capplunder/pkg/plunder/wire"
+	"github.com/plunder-app/capplunder/pkg/simulator/host"
+)
+
+// Kinds of faults. What each means depends on the step: see Fault.
+const (
+	KindDie      = "die"
+	KindDrop     = "drop"
+	KindLose     = "lose"
+	KindHang     = "hang"
+	KindFail     = "fail"
+	KindCrash    = "crash"
+	KindRefuse   = "refuse"
+	KindReset    = "reset"
+	KindStranger = "stranger"
+)
+
+const (
+	stepInstall = "install"
+	stepSSH     = "ssh"
+	stepAction  = "action:" // + the beginning of a task's name
+)
+
+// Fault is something that goes wrong at a step of a machine's way.
+//
+// Steps post, patch, delete (of the machine's deployment), parlay (a job for it),
+// log (reading or deleting its log):
+//
+//	die    the connection closes without an answer, nothing was done
+//	drop   it was done, and the connection closes without an answer
+//	lose   success is answered, nothing was done
+//	hang   no answer, until the client gives up
+//	fail   the envelope holds an error
+//	crash  the server dies and comes back without memory
+//
+// Step install: die (power is lost), hang (the installer asks something), fail (it
+// gives up and the machine reboots).
+//
+// Step ssh (every dial): refuse, lose (packets are swallowed), hang (it accepts and
+// says nothing), fail (the handshake fails), stranger (another machine has the
+// address already).
+//
+// Step action:NAME (tasks whose name begins with NAME): fail (exit status 1), hang,
+// die (power is lost), reset, crash (of the server).
+type Fault struct {
+	// Machine is a MAC, an IPv4 address, a host name or its beginning before a dash
+	// ("worker" is worker-ab1cd), "#N" for the N-th machine of the rack from 0, or
+	// empty or "*" for any.
+	Machine string
+	Step    string
+	Kind    string
+	// Times is how often it happens; 0 means every time.
+	Times int
+	// After is how far into the step it happens.
+	After time.Duration
+}
+
+// faultKinds are the steps with their kinds.
+func faultKinds(step string) []string {
+	switch {
+	case slices.Contains([]string{"post", "patch", "delete", "parlay", "log"}, step):
+		return []string{KindDie, KindDrop, KindLose, KindHang, KindFail, KindCrash}
+	case step == stepInstall:
+		return []string{KindDie, KindHang, KindFail}
+	case step == stepSSH:
+		return []string{KindRefuse, KindLose, KindHang, KindFail, KindStranger}
+	case strings.HasPrefix(step, stepAction):
+		return []string{KindFail, KindHang, KindDie, KindReset, KindCrash}
+	}
+	return nil
+}
+
+// ParseFault reads [MACHINE/]STEP=KIND[,times=N][,after=DURATION], for example
+//
+//	worker/post=drop,times=1
+//	00:50:56:a5:11:20/install=hang
+//	192.168.1.123/ssh=stranger
+//	controlplane/action:kubeadm.init=die,times=1,after=3s
+func ParseFault(text string) (Fault, error) {
+	bad := func(format string, args ...any) (Fault, error) {
+		return Fault{}, fmt.Errorf("fault %q: %s; want [MACHINE/]STEP=KIND[,times=N][,after=DURATION]", text, fmt.Sprintf(format, args...))
+	}
+	fields := strings.Split(text, ",")
+	place, kind, ok := strings.Cut(fields[0], "=")
+	if !ok {
+		return bad("there is no =")
+	}
+	f := Fault{Step: place, Kind: kind}
+	if m, step, ok := strings.Cut(place, "/"); ok && !strings.HasPrefix(m, stepAction) {
+		f.Machine, f.Step = m, step
+	}
+	for _, field := range fields[1:] {
+		name, value, _ := strings.Cut(field, "=")
+		var err error
+		switch name {
+		case "times":
+			if f.Times, err = strconv.Atoi(value); err == nil && f.Times < 1 {
+				return bad("times is %d, want 1 or more", f.Times)
+			}
+		case "after":
+			f.After, err = time.ParseDuration(value)
+		default:
+			return bad("%q is neither times nor after", name)
+		}
+		if err != nil {
+			return bad("%s: %v", name, err)
+		}
+	}
+	if err := f.check(); err != nil {
+		return bad("%v", err)
+	}
+	return f, nil
+}
+
+func (f Fault) check() error {
+	kinds := faultKinds(f.Step)
+	switch {
+	case kinds == nil:
+		return fmt.Errorf("there is no step %q (there are post, patch, delete, parlay, log, install, ssh, action:TASK)", f.Step)
+	case !slices.Contains(kinds, f.Kind):
+		return fmt.Errorf("step %s has no %q (it has %s)", f.Step, f.Kind, strings.Join(kinds, ", "))
+	case f.After < 0:
+		return fmt.Errorf("after is negative")
+	}
+	return nil
+}
+
+// String is the form that ParseFault reads.
+func (f Fault) String() string {
+	s := f.Step + "=" + f.Kind
+	if f.Machine != "" {
+		s = f.Machine + "/" + s
+	}
+	if f.Times > 0 {
+		s += ",times=" + strconv.Itoa(f.Times)
+	}
+	if f.After > 0 {
+		s += ",after=" + f.After.String()
+	}
+	return s
+}
+
+// subject is what a step is about, as far as it is known.
+type subject struct {
+	mac      string
+	index    int // -1 when unknown
+	address  string
+	hostname string
+}
+
+// concerns is true if the fault is meant for x.
+func (f Fault) concerns(x subject) bool {
+	switch m := f.Machine; {
+	case m == "" || m == "*":
+		return true
+	case strings.HasPrefix(m, "#"):
+		return x.index >= 0 && m == "#"+strconv.Itoa(x.index)
+	case strings.EqualFold(m, x.mac), m == x.address:
+		return true
+	default:
+		return m == x.hostname || strings.HasPrefix(x.hostname, m+"-")
+	}
+}
+
+// faultState is a fault and how often it happened.
+type faultState struct {
+	Fault
+
+	used int
+}
+
+// fault is the first fault that is due at a step for x, of one of these kinds (any
+// when none is given), and counts it. Call with mu held.
+func (s *Server) fault(step string, x subject, kinds ...string) *Fault {
+	for _, f := range s.faults {
+		if f.Step != step && !(strings.HasPrefix(f.Step, stepAction) && strings.HasPrefix(step, f.Step)) {
+			continue
+		}
+		if len(kinds) > 0 && !slices.Contains(kinds, f.Kind) || f.Times > 0 && f.used >= f.Times || !f.concerns(x) {
+			continue
+		}
+		f.used++
+		return &f.Fault
+	}
+	return nil
+}
+
+// Inject adds a fault to a running server.
+func (s *Server) Inject(f Fault) error {
+	if err := f.check(); err != nil {
+		return fmt.Errorf("fault %s: %w", f, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = append(s.faults, &faultState{Fault: f})
+	s.inviteStrangers()
+	return nil
+}
+
+// subjectFor completes what is known of a machine from its deployment and the rack.
+func (s *Server) subjectFor(mac, address, hostname string) subject {
+	x := subject{mac: mac, index: -1, address: address, hostname: hostname}
+	for _, d := range s.mem.Deployments {
+		if mac != "" && strings.EqualFold(d.MAC, mac) || mac == "" && address != "" && d.Config.Address == address {
+			x.mac = d.MAC
+			if x.address == "" {
+				x.address = d.Config.Address
+			}
+			if x.hostname == "" {
+				x.hostname = d.Config.Hostname
+			}
+		}
+	}
+	for _, m := range s.machines {
+		n := m.names()
+		if strings.EqualFold(m.MAC, x.mac) || x.mac == "" && address != "" && n.address == address {
+			x.index, x.mac = m.Index, m.MAC
+			if x.hostname == "" {
+				x.hostname = n.hostname
+			}
+		}
+	}
+	return x
+}
+
+// inviteStrangers puts another machine at the address of every deployment that a
+// fault asks this for. It was there first, so it is the one that answers.
+func (s *Server) inviteStrangers() {
+	for _, d := range s.mem.Deployments {
+		a := d.Config.Address
+		if s.strangers[a] != nil || d.BootConfigName == wire.RebootConfigName {
+			continue
+		}
+		if s.fault(stepSSH, s.subjectFor(d.MAC, a, d.Config.Hostname), KindStranger) == nil {
+			continue
+		}
+		s.strangers[a] = host.New(host.Config{
+			MAC: fmt.Sprintf("02:00:5e:10:00:%02x", len(s.strangers)+1), Address: a, HostName: "stranger",
+			User: d.Config.Username, Seed: s.cfg.Seed - 1, World: s.world,
+		})
+	}
+}
