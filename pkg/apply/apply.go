@@ -212,10 +212,10 @@ func (r *run) summary() (Result, error) {
 }
 
 // interval is how long to pause before the next look at something that has been
-// going on for elapsed: a twentieth of that, so that no more than 5 % of a long
-// wait is lost and a long wait costs the server little.
+// going on for elapsed: a thirtieth of that, so that little of a long wait is lost
+// and a long wait costs the server little.
 func interval(base, elapsed, most time.Duration) time.Duration {
-	return max(base, min(elapsed/20, most))
+	return max(base, min(elapsed/30, most))
 }
 
 // spec is a wait inside a larger limit that ctx carries.

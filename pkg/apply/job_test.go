@@ -232,7 +232,7 @@ func TestJobServerDownIsWaitedFor(t *testing.T) {
 
 func TestInterval(t *testing.T) {
 	for _, tt := range []struct{ elapsed, want time.Duration }{
-		{0, 2 * time.Second}, {40 * time.Second, 2 * time.Second}, {2 * time.Minute, 6 * time.Second}, {time.Hour, 30 * time.Second},
+		{0, 2 * time.Second}, {40 * time.Second, 2 * time.Second}, {2 * time.Minute, 4 * time.Second}, {time.Hour, 30 * time.Second},
 	} {
 		if got := interval(2*time.Second, tt.elapsed, 30*time.Second); got != tt.want {
 			t.Errorf("after %s: %s, want %s", tt.elapsed, got, tt.want)

@@ -30,9 +30,9 @@ const (
 	bootSlack = 5 * time.Second
 	// slowestProbe is the longest pause between two rounds.
 	slowestProbe = 30 * time.Second
-	// probeShare is the part of the server's time that probing may take: the pause is
-	// at least this many times the duration of the last POST.
-	probeShare = 10
+	// probeShare bounds the part of the server's time that probing takes: the pause is
+	// at least this many times the duration of a POST.
+	probeShare = 5
 )
 
 // prober asks, for all machines of a run together, which of them answer. Each
@@ -132,6 +132,7 @@ func (p *prober) rounds(ctx context.Context) {
 		p.mu.Unlock()
 		slices.SortFunc(batch, func(a, b *probing) int { return strings.Compare(a.rec.Address, b.rec.Address) })
 
+		began := time.Now()
 		roundCtx, cancel := context.WithTimeout(ctx, probeLimit)
 		cost, err := p.round(roundCtx, batch)
 		cancel()
@@ -140,8 +141,9 @@ func (p *prober) rounds(ctx context.Context) {
 				p.observe(w, err.Error())
 			}
 		}
-		pause := max(interval(p.run.opts.Interval, time.Since(youngest), slowestProbe), probeShare*cost)
-		p.sleep(ctx, pause)
+		// From round to round, not from the end of one: a round has its own waits.
+		pause := interval(p.run.opts.Interval, time.Since(youngest), slowestProbe) - time.Since(began)
+		p.sleep(ctx, max(pause, probeShare*cost, p.run.opts.Interval/4))
 	}
 }
 
@@ -162,7 +164,7 @@ func (p *prober) sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// round asks once. cost is what a POST took.
+// round asks once. cost is what the POST of the port probe took.
 func (p *prober) round(ctx context.Context, batch []*probing) (cost time.Duration, err error) {
 	if err := p.restore(ctx, batch); err != nil {
 		return 0, err
@@ -184,14 +186,9 @@ func (p *prober) round(ctx context.Context, batch []*probing) (cost time.Duratio
 		}
 	}
 	var wg sync.WaitGroup
-	var mu sync.Mutex
 	for chunk := range slices.Chunk(asked, probeChunk) {
 		wg.Go(func() {
-			took, err := p.hosts(ctx, chunk)
-			mu.Lock()
-			defer mu.Unlock()
-			cost = max(cost, took)
-			if err != nil {
+			if err := p.hosts(ctx, chunk); err != nil {
 				for _, w := range chunk {
 					p.observe(w, err.Error())
 				}
@@ -251,7 +248,7 @@ func (p *prober) ports(ctx context.Context, batch []*probing) (open []string, co
 }
 
 // hosts asks a few hosts who they are.
-func (p *prober) hosts(ctx context.Context, chunk []*probing) (cost time.Duration, err error) {
+func (p *prober) hosts(ctx context.Context, chunk []*probing) error {
 	addresses := make([]string, len(chunk))
 	for i, w := range chunk {
 		addresses[i] = w.rec.Address
@@ -259,10 +256,10 @@ func (p *prober) hosts(ctx context.Context, chunk []*probing) (cost time.Duratio
 	id := p.run.random(5)
 	m, err := translate.HostProbe(id, addresses)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	answered := map[string]bool{}
-	return p.ask(ctx, m, addresses, quiet(chunk), func(logs map[string]wire.Log) (bool, error) {
+	_, err = p.ask(ctx, m, addresses, quiet(chunk), func(logs map[string]wire.Log) (bool, error) {
 		for _, w := range chunk {
 			a := w.rec.Address
 			if answered[a] {
@@ -281,6 +278,7 @@ func (p *prober) hosts(ctx context.Context, chunk []*probing) (cost time.Duratio
 		}
 		return len(answered) == len(chunk), nil
 	})
+	return err
 }
 
 // explainSSH adds what a person should know about an SSH error.

@@ -22,8 +22,10 @@ const (
 	// maxWrites bounds how often one write is made until it is there. A lost update
 	// takes two; more than a few mean that somebody else writes all the time.
 	maxWrites = 5
-	// firstPause doubles after each write that did not last.
-	firstPause = 100 * time.Millisecond
+	// firstPause doubles after each write that did not last. It is short because the
+	// most common reason, a POST for a MAC that is not the last unleased one, is over
+	// as soon as it was read back.
+	firstPause = 10 * time.Millisecond
 )
 
 // rebootBootConfig chains to the server's own loop script, the way that was

@@ -16,8 +16,9 @@ import (
 const (
 	taskPorts = "ports"
 	taskProbe = "probe"
-	// portWait is how many seconds an address has to accept a connection.
-	portWait = 2
+	// portWait is how many seconds an address has to accept a connection. The server
+	// and its machines share a network.
+	portWait = 1
 	// probeTimeout is the limit of the probe on one host, in seconds.
 	probeTimeout = 60
 )

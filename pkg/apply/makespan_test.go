@@ -1,0 +1,65 @@
+package apply_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/plunder-app/capplunder/pkg/apply/event"
+	"github.com/plunder-app/capplunder/pkg/simulator"
+	"github.com/plunder-app/capplunder/pkg/translate"
+)
+
+// makespan applies a fleet on a virtual clock, so the numbers are the same on every
+// machine: they count waits and the simulated server's time, not ours. slowest is
+// the MAC of the machine that was ready last.
+func makespan(t *testing.T, cfg simulator.Config, workers int, opts ...func(*translate.Options)) (took time.Duration, posts int, slowest string) {
+	t.Helper()
+	// 60 s installs (5 % more or less, by MAC), a POST that costs what was measured, and
+	// a server of two cores. A turn of the loop is short, so that it does not matter
+	// where in it a machine is.
+	cfg.OSInstall, cfg.KubernetesInstall, cfg.BootLoop = time.Minute, 2*time.Minute, time.Second
+	cfg.POSTCost, cfg.CPUs = 2500*time.Microsecond, 2
+	bubble(t, cfg, func(ctx context.Context, r *rack) {
+		r.opts.Concurrency = workers + 1
+		began := time.Now()
+		res, err := r.apply(ctx, fleet(workers), opts...)
+		if err != nil || res.Counts.Ready != workers+1 {
+			t.Fatalf("%d workers: %+v, %v", workers, res.Counts, err)
+		}
+		took, posts = time.Since(began), r.sim.Count("POST /parlay")
+		for _, e := range r.events {
+			if e.Type == event.Ready {
+				slowest = e.MAC
+			}
+		}
+	})
+	return took, posts, slowest
+}
+
+// A hundred machines take hardly longer than the slowest of them alone: everything
+// that waits, waits together, and the server is asked little.
+func TestHundredMachinesTakeAsLongAsOne(t *testing.T) {
+	hundred, posts, slowest := makespan(t, simulator.Config{Machines: 100}, 99, skipKubernetes)
+	one, onePosts, _ := makespan(t, simulator.Config{MACs: []string{slowest}}, 0, skipKubernetes)
+	compare(t, "operating systems: the slowest alone", one, onePosts, hundred, posts)
+}
+
+// With Kubernetes the smallest thing to compare with is one machine of each role.
+func TestHundredNodesTakeAsLongAsTwo(t *testing.T) {
+	two, twoPosts, _ := makespan(t, simulator.Config{Machines: 2}, 1)
+	hundred, posts, _ := makespan(t, simulator.Config{Machines: 100}, 99)
+	compare(t, "with Kubernetes: two machines", two, twoPosts, hundred, posts)
+}
+
+func compare(t *testing.T, what string, few time.Duration, fewPosts int, hundred time.Duration, posts int) {
+	t.Helper()
+	t.Logf("%s %s, %d POST /parlay; 100 machines %s (%.3f x), %d POST /parlay (%.2f a machine)",
+		what, few.Round(time.Millisecond), fewPosts, hundred.Round(time.Millisecond), float64(hundred)/float64(few), posts, float64(posts)/100)
+	if hundred > few*110/100 {
+		t.Errorf("100 machines took %s, more than 1.10 x %s", hundred, few)
+	}
+	if posts > 400 {
+		t.Errorf("%d POST /parlay are more than 4 a machine", posts)
+	}
+}
