@@ -161,7 +161,7 @@ systemctl daemon-reload; systemctl enable docker; systemctl restart docker; dock
 // newest minor's is asked for first.
 const repoScript = `k=/etc/apt/keyrings/kubernetes-apt-keyring.gpg; u=; for x in {{KEYS}}; do if get "$x" >$R/key.asc; then u=$x; break; fi; done; [ -n "$u" ] || { echo 'capplunder-error no repository key'; exit 1; }
 gpg --batch --yes --dearmor -o $k <$R/key.asc; chmod 644 $k; echo {{APTLINE}} >/etc/apt/sources.list.d/kubernetes.list
-A update; apt-cache madison kubeadm >$R/madison; grep -qF ' {{VERSION}}-' $R/madison || { echo 'capplunder-error {{VERSION}} is not served; there is:'; head -n 20 $R/madison; exit 1; }`
+A update; apt-cache madison kubeadm >$R/madison; grep -qF ' {{VERSION}}-' $R/madison || { echo 'capplunder-error {{VERSION}} is not served; there is:'; head -n 4 $R/madison; exit 1; }`
 
 const packagesScript = `A install --no-install-recommends --allow-change-held-packages --allow-downgrades "kubelet={{VERSION}}-*" "kubeadm={{VERSION}}-*" "kubectl={{VERSION}}-*" "{{CNI}}" cri-tools; apt-mark hold kubelet kubeadm kubectl kubernetes-cni cri-tools
 systemctl daemon-reload; systemctl enable --now kubelet; [ "$(kubeadm version -o short)" = v{{VERSION}} ] && echo "capplunder-kubeadm v{{VERSION}}"`

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,6 +31,8 @@ func shellCommand(name string) command {
 		return cmdTimeout
 	case "setsid":
 		return cmdSetsid
+	case "flock":
+		return cmdFlock
 	case "nohup":
 		return func(c *call) int {
 			if len(c.args) < 2 {
@@ -251,6 +254,52 @@ func cmdSetsid(c *call) int {
 		d.run()
 		d.ses.end()
 	})
+	return 0
+}
+
+// cmdFlock is `flock [-n] [-w SECONDS] N`: it locks the file behind descriptor N until
+// the shell that has it ends.
+func cmdFlock(c *call) int {
+	flags, args := options(c.args[1:], "-w", "-E")
+	if len(args) != 1 || !extraFD(args[0]) {
+		return c.fail(64, "only on a file descriptor")
+	}
+	if has(flags, "-u") {
+		return 0
+	}
+	file := ""
+	if c.vars != nil {
+		file = c.vars.Get(varFD + args[0]).String()
+	}
+	if file == "" || c.shell == nil {
+		return c.fail(65, "%s: Bad file descriptor", args[0])
+	}
+	c.shell.mu.Lock()
+	held := slices.Contains(c.shell.locks, file)
+	c.shell.mu.Unlock()
+	if held {
+		return 0
+	}
+	ctx := c.ctx
+	if has(flags, "-w", "-n") {
+		limit, _ := duration(value(flags, "-w"))
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, max(limit, time.Nanosecond))
+		defer cancel()
+	}
+	lock := c.h.fileLock(file)
+	select {
+	case lock <- struct{}{}: // free: no matter how short the limit
+	default:
+		select {
+		case lock <- struct{}{}:
+		case <-ctx.Done():
+			return 1
+		}
+	}
+	c.shell.mu.Lock()
+	defer c.shell.mu.Unlock()
+	c.shell.locks = append(c.shell.locks, file)
 	return 0
 }
 

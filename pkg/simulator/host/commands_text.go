@@ -494,7 +494,11 @@ func cmdTr(c *call) int {
 		return c.fail(1, "missing operand")
 	}
 	from := set(args[0])
-	in := func(b byte) bool { return bytes.IndexByte(from, b) >= 0 != has(flags, "-c", "-C") }
+	var in [256]bool
+	for i := range in {
+		in[i] = bytes.IndexByte(from, byte(i)) >= 0 != has(flags, "-c", "-C")
+	}
+	remove, squeeze := has(flags, "-d"), has(flags, "-s")
 	var to []byte
 	if len(args) > 1 {
 		to = set(args[1])
@@ -505,15 +509,15 @@ func cmdTr(c *call) int {
 	}
 	out := make([]byte, 0, len(b))
 	for _, x := range b {
-		hit := in(x)
-		if hit && has(flags, "-d") {
+		hit := in[x]
+		if hit && remove {
 			continue
 		}
 		if hit && len(to) > 0 {
 			i := max(bytes.IndexByte(from, x), 0)
 			x = to[min(i, len(to)-1)]
 		}
-		if hit && has(flags, "-s") && len(out) > 0 && out[len(out)-1] == x {
+		if hit && squeeze && len(out) > 0 && out[len(out)-1] == x {
 			continue
 		}
 		out = append(out, x)

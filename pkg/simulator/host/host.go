@@ -98,6 +98,7 @@ type Host struct {
 	history  []string
 	unknown  []string
 	pid      int
+	locks    map[string]chan struct{} // by file: full while flock holds it
 	sys      system
 }
 
@@ -287,6 +288,19 @@ func (h *Host) nextPID() int {
 	defer h.mu.Unlock()
 	h.pid++
 	return h.pid
+}
+
+// fileLock is the lock of a file, for flock.
+func (h *Host) fileLock(file string) chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.locks == nil {
+		h.locks = map[string]chan struct{}{}
+	}
+	if h.locks[file] == nil {
+		h.locks[file] = make(chan struct{}, 1)
+	}
+	return h.locks[file]
 }
 
 // uuid is a random identifier. Call with mu held, or before the host is shared.

@@ -41,7 +41,7 @@ func profileUsers(name string) []user {
 func basePrograms() []string {
 	return []string{
 		"apt-cache", "apt-get", "apt-mark", "base64", "basename", "bash", "blkdiscard", "blockdev", "cat", "chmod", "chown",
-		"cmp", "cp", "cut", "date", "dd", "dirname", "dpkg", "env", "false", "getent", "gpg", "grep", "gzip", "head", "hostname",
+		"cmp", "cp", "cut", "date", "dd", "dirname", "dpkg", "env", "false", "flock", "getent", "gpg", "grep", "gzip", "head", "hostname",
 		"hostnamectl", "id", "install", "kill", "ln", "ls", "mkdir", "mkfifo", "mktemp", "modprobe", "mount", "mv", "nohup",
 		"openssl", "ps", "readlink", "reboot", "rm", "sed", "seq", "setsid", "sh", "sha256sum", "sleep", "sort", "stat", "sudo",
 		"swapoff", "swapon", "sync", "sysctl", "systemctl", "tail", "tar", "tee", "timeout", "touch", "tr", "true", "uname", "uniq",

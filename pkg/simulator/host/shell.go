@@ -98,9 +98,10 @@ type shell struct {
 	in      io.Reader
 	out     io.Writer
 	err     io.Writer
-}
 
-type shellKey struct{}
+	mu    sync.Mutex
+	locks []string // files that flock locked through a descriptor of this shell
+}
 
 // Variables that the shell keeps for us, so that subshells inherit and cannot
 // change them as they would with the real thing.
@@ -125,19 +126,14 @@ func (s *shell) run(ctx context.Context, script string) (status int, err error) 
 	}
 	// Background jobs end with the shell that started them; what is to outlive it
 	// needs setsid.
-	ctx, cancel := context.WithCancel(context.WithValue(ctx, shellKey{}, s))
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var in io.Reader
-	if f, ok := s.in.(*os.File); ok && f != nil {
-		in = f
-	} else if s.in != nil {
-		in = s.in
-	}
+	defer s.unlock()
 	options := append(slices.Clone(s.options), "--")
 	r, err := interp.New(
 		interp.Dir("/"), // asked of the real system, which has one too; the virtual directory follows
 		interp.Env(s.environ()),
-		interp.StdIO(in, s.out, s.err),
+		interp.StdIO(s.in, s.out, s.err),
 		interp.CallHandler(s.onCall),
 		interp.ExecHandlers(func(interp.ExecHandlerFunc) interp.ExecHandlerFunc { return s.onExec }),
 		interp.OpenHandler(s.onOpen),
@@ -163,6 +159,16 @@ func (s *shell) run(ctx context.Context, script string) (status int, err error) 
 	}
 	fmt.Fprintf(s.err, "%s: %v\n", path.Base(s.name), err)
 	return 1, nil
+}
+
+// unlock gives back what the shell's descriptors held.
+func (s *shell) unlock() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.locks {
+		<-s.h.fileLock(f)
+	}
+	s.locks = nil
 }
 
 // environ is the environment of a shell. It answers for every home directory, or
