@@ -107,11 +107,9 @@ func runApply(ctx context.Context, o *applyOptions) error {
 	if err != nil {
 		return err
 	}
-	defer server.Close()
-
 	reporter := f.reporter(out)
 	res, err := apply.New(server, store, reporter.Report, f.engineOptions(o.limits)).Apply(ctx, set, plan)
-	err = errors.Join(err, reporter.Close())
+	err = errors.Join(err, reporter.Close(), server.Close())
 	return errors.Join(err, f.printResult(out, res))
 }
 

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"regexp"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -101,10 +103,29 @@ func (f *factory) Store() (apply.Store, error) {
 	return store, nil
 }
 
+// server is a connection to a plunder server.
+type server struct {
+	*plunder.Client
+	stop func() error // ends a simulated one
+}
+
+// Close ends the connection.
+func (s *server) Close() error {
+	s.Client.Close()
+	if s.stop == nil {
+		return nil
+	}
+	return s.stop()
+}
+
+// retryFor is how long a call is tried again whose connection could not be made.
+// The engine has longer patience of its own while machines install.
+const retryFor = 3 * time.Second
+
 // Server connects to the plunder server, or to simulated machines. No request is
 // sent yet. keep says that changes to simulated machines are to be kept.
-func (f *factory) Server(keep bool) (*plunder.Client, error) {
-	opts := []plunder.Option{plunder.WithUserAgent(userAgent())}
+func (f *factory) Server(keep bool) (*server, error) {
+	opts := []plunder.Option{plunder.WithUserAgent(userAgent()), plunder.WithRetryFor(retryFor)}
 	if f.opts.verbosity >= verbosityRequests {
 		opts = append(opts, plunder.WithLogf(f.io.Err.Linef))
 	}
@@ -119,7 +140,7 @@ func (f *factory) Server(keep bool) (*plunder.Client, error) {
 	if err != nil {
 		return nil, usagef(nil, "%w", err)
 	}
-	return client, nil
+	return &server{Client: client}, nil
 }
 
 // Levels of -v.
@@ -181,12 +202,10 @@ func (f *factory) commandLine() string {
 	return strings.Join(words, " ")
 }
 
-// checkNoOutput refuses -o values that make no sense for a command.
+// allow refuses values of -o that make no sense for a command.
 func (o output) allow(cmd string, formats ...string) error {
-	for _, f := range formats {
-		if o.format == f {
-			return nil
-		}
+	if slices.Contains(formats, o.format) {
+		return nil
 	}
 	return usagef(nil, "-o %s: %s knows -o %s", o.format, cmd, strings.Join(formats, ", "))
 }

@@ -93,12 +93,12 @@ func newGetResourceCmd(f *factory, r resource, runF func(context.Context, *getOp
 	return cmd
 }
 
-func runGet(ctx context.Context, o *getOptions) error {
+func runGet(ctx context.Context, o *getOptions) (err error) {
 	out, err := parseOutput(o.output)
 	if err != nil {
 		return err
 	}
-	defer o.client.close()
+	defer func() { err = errors.Join(err, o.client.close()) }()
 	l, err := o.resource.fetch(ctx, o)
 	if err != nil {
 		return err

@@ -10,14 +10,13 @@ import (
 	"github.com/gopacket/gopacket/macs"
 
 	"github.com/plunder-app/capplunder/internal/ui"
-	"github.com/plunder-app/capplunder/pkg/plunder"
 	"github.com/plunder-app/capplunder/pkg/plunder/wire"
 )
 
 // getClient makes its client when it is first asked for.
-type getClient struct{ client *plunder.Client }
+type getClient struct{ client *server }
 
-func (o *getOptions) server() (*plunder.Client, error) {
+func (o *getOptions) server() (*server, error) {
 	if o.client.client == nil {
 		client, err := o.f.Server(false)
 		if err != nil {
@@ -28,10 +27,11 @@ func (o *getOptions) server() (*plunder.Client, error) {
 	return o.client.client, nil
 }
 
-func (c *getClient) close() {
-	if c.client != nil {
-		c.client.Close()
+func (c *getClient) close() error {
+	if c.client == nil {
+		return nil
 	}
+	return c.client.Close()
 }
 
 func unleasedResource() resource {

@@ -19,11 +19,17 @@ func Main() int {
 	streams := ui.System(os.LookupEnv)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	return supervise(signals, streams, func(ctx context.Context) int {
+		return Run(ctx, os.Args[1:], streams, os.Environ())
+	})
+}
+
+// supervise runs until run returns, or until a second signal.
+func supervise(signals <-chan os.Signal, streams *ui.IOStreams, run func(context.Context) int) int {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-
 	done := make(chan int, 1)
-	go func() { done <- Run(ctx, os.Args[1:], streams, os.Environ()) }()
+	go func() { done <- run(ctx) }()
 	for interrupted := false; ; interrupted = true {
 		select {
 		case code := <-done:

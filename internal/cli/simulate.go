@@ -2,11 +2,16 @@ package cli
 
 import (
 	"errors"
+	"io/fs"
+	"net/http"
+	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/plunder-app/capplunder/pkg/plunder"
+	"github.com/plunder-app/capplunder/pkg/simulator"
 )
 
 // simulateOptions are how the machines of --simulate behave.
@@ -28,6 +33,78 @@ func (s *simulateOptions) addFlags(fs *pflag.FlagSet) {
 	}
 }
 
-func (f *factory) simulatedServer(keep bool, opts []plunder.Option) (*plunder.Client, error) {
-	return nil, errors.New("simulator: not there yet")
+// simulatedURL is never dialled: requests go to a server in this process.
+const simulatedURL = "https://simulator.invalid"
+
+// rackFile keeps the simulated machines between commands, in the directory of the
+// simulated store.
+const rackFile = "rack.json"
+
+// simulatedServer is a client of simulated machines in this process. keep: what
+// is done to them is kept; else it is forgotten.
+func (f *factory) simulatedServer(keep bool, opts []plunder.Option) (*server, error) {
+	dir, err := f.stateDir()
+	if err != nil {
+		return nil, err
+	}
+	r := &rack{path: filepath.Join(dir, rackFile), keep: keep, opts: f.opts.sim}
+	client, err := plunder.New(plunder.Config{URL: simulatedURL}, append(opts, plunder.WithTransport(r))...)
+	if err != nil {
+		return nil, err
+	}
+	return &server{Client: client, stop: r.close}, nil
+}
+
+// rack is the transport to simulated machines. They are not read before the first
+// request, when a run that changes them holds the lock of the store.
+type rack struct {
+	path string
+	keep bool
+	opts simulateOptions
+
+	once   sync.Once
+	server *simulator.Server
+	err    error
+}
+
+// RoundTrip implements http.RoundTripper.
+func (r *rack) RoundTrip(req *http.Request) (*http.Response, error) {
+	r.once.Do(func() { r.server, r.err = r.open() })
+	if r.err != nil {
+		return nil, r.err
+	}
+	return r.server.RoundTrip(req)
+}
+
+func (r *rack) open() (*simulator.Server, error) {
+	cfg := simulator.Config{
+		Machines:          r.opts.machines,
+		MACs:              simulatedMACs()[:min(r.opts.machines, len(simulatedMACs()))],
+		OSInstall:         r.opts.osInstall,
+		KubernetesInstall: r.opts.kubernetesInstall,
+		BootLoop:          r.opts.bootLoop,
+		BootTime:          r.opts.bootLoop,
+	}
+	if r.keep {
+		cfg.StateFile = r.path
+		return simulator.Open(cfg)
+	}
+	server, err := simulator.Load(cfg, r.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return simulator.New(cfg), nil
+	}
+	return server, err
+}
+
+func (r *rack) close() error {
+	if r.server == nil {
+		return nil
+	}
+	return r.server.Close()
+}
+
+// simulatedMACs are the first machines of the rack: Intel, Dell and two of VMware.
+// Plunder sees them in this order, so a run takes the last ones first.
+func simulatedMACs() []string {
+	return []string{"3c:fd:fe:9c:01:7a", "b8:ca:3a:6e:04:d2", "00:50:56:a5:11:20", "00:50:56:a5:b5:f1"}
 }
