@@ -184,11 +184,15 @@ func (r *run) announce() {
 	for _, m := range r.machines {
 		e.Machines = append(e.Machines, event.PlannedMachine{Machine: m.key.String(), Role: m.plan.Machine.Role(), Steps: m.plan.Steps})
 	}
-	e.Message = fmt.Sprintf("%d machines on %s", len(r.machines), r.server.URL())
-	if len(r.machines) == 1 {
-		e.Message = "1 machine on " + r.server.URL()
-	}
+	e.Message = machineCount(len(r.machines)) + " on " + r.server.URL()
 	r.emit(e)
+}
+
+func machineCount(n int) string {
+	if n == 1 {
+		return "1 machine"
+	}
+	return fmt.Sprintf("%d machines", n)
 }
 
 func (r *run) summary() (Result, error) {

@@ -79,7 +79,7 @@ func (r *run) delete(ctx context.Context, keys []capi.Key, confirm func([]capi.R
 	if _, err := r.server.ServerConfig(ctx); err != nil {
 		return Result{}, err
 	}
-	plan := event.Event{Type: event.PlanReady, Message: fmt.Sprintf("%d machines to wipe on %s", len(records), r.server.URL())}
+	plan := event.Event{Type: event.PlanReady, Message: machineCount(len(records)) + " to wipe on " + r.server.URL()}
 	for _, rec := range records {
 		m := &machine{run: r, key: rec.Key, rec: rec, deleting: true, step: event.StepIdentity}
 		r.machines = append(r.machines, m)
