@@ -104,7 +104,7 @@ func (c *Client) send(ctx context.Context, method, path string, body []byte) (an
 	if errors.As(last, &failed) {
 		failed.tries, failed.elapsed = tries, time.Since(started)
 		if ctx.Err() != nil { // it may have ended in the pause before the next try
-			failed.stopped = ctx
+			failed.stop(ctx)
 		}
 	}
 	return answer{}, last
@@ -138,7 +138,7 @@ func (c *Client) attempt(ctx context.Context, method, path string, body []byte) 
 	case <-ctx.Done():
 	}
 	if ctx.Err() != nil {
-		return answer{}, &callError{url: c.URL(), op: op, stopped: ctx}
+		return answer{}, c.stoppedError(ctx, op)
 	}
 	limited, cancel := context.WithTimeout(ctx, c.callTimeout)
 	defer cancel()
@@ -243,7 +243,7 @@ func (c *Client) classify(ctx, limited context.Context, op string, err error, se
 	}
 	switch {
 	case ctx.Err() != nil:
-		failed.stopped = ctx
+		failed.stop(ctx)
 		if neverSent {
 			failed.kind = nil
 		}
@@ -284,19 +284,30 @@ func (c *Client) protocolError(op string, cause error) error {
 // callError is a call that was not answered, or not by a plunder server.
 type callError struct {
 	url, op string
-	kind    error           // an error of package wire, nil when cause holds it or nothing is known
-	cause   error           // the last one
-	stopped context.Context // the caller's, when it ended
+	kind    error // an error of package wire, nil when cause holds it or nothing is known
+	cause   error // the last one
+	stopped error // the caller's ctx.Err(), nil while it goes on
+	why     error // the caller's context.Cause(ctx), likewise
 	advice  string
 	tries   int
 	elapsed time.Duration
 }
 
+// stoppedError: the caller's context ended before anything was sent.
+func (c *Client) stoppedError(ctx context.Context, op string) error {
+	e := &callError{url: c.URL(), op: op}
+	e.stop(ctx)
+	return e
+}
+
+// stop notes that the caller's context has ended.
+func (e *callError) stop(ctx context.Context) { e.stopped, e.why = ctx.Err(), context.Cause(ctx) }
+
 // Error names the server, the call, what happened, and how often it was tried.
 func (e *callError) Error() string {
 	s := fmt.Sprintf("plunder server %s: %s: ", e.url, e.op)
 	if e.stopped != nil {
-		s += fmt.Sprintf("stopped before it was answered: %v", context.Cause(e.stopped))
+		s += fmt.Sprintf("stopped before it was answered: %v", e.why)
 		if e.cause != nil {
 			s += fmt.Sprintf("; last: %v", e.cause)
 		}
@@ -328,7 +339,7 @@ func (e *callError) Unwrap() []error {
 		errs = append(errs, e.kind)
 	}
 	if e.stopped != nil {
-		errs = append(errs, e.stopped.Err())
+		errs = append(errs, e.stopped)
 	}
 	if e.cause != nil && !errors.Is(e.cause, context.DeadlineExceeded) && !errors.Is(e.cause, context.Canceled) {
 		errs = append(errs, e.cause)

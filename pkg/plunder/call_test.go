@@ -591,7 +591,7 @@ func TestSockets(t *testing.T) {
 			srv := httptest.NewUnstartedServer(f)
 			srv.EnableHTTP2 = h2
 			c := startTLS(t, srv)
-			for i := range 10 {
+			for i := range 4 {
 				srv.CloseClientConnections()
 				if _, err := c.ServerConfig(t.Context()); err != nil {
 					t.Fatal(err)
@@ -602,7 +602,7 @@ func TestSockets(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if len(f.deployments) != 10 {
+			if len(f.deployments) != 4 {
 				t.Errorf("%d deployments", len(f.deployments))
 			}
 		})

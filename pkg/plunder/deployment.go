@@ -22,7 +22,7 @@ const (
 	// maxWrites bounds how often one write is made until it is there. A lost update
 	// takes two; more than a few mean that somebody else writes all the time.
 	maxWrites = 5
-	// firstPause doubles after each write that did not last. It is short because the
+	// firstPause quadruples after each write that did not last. It is short because the
 	// most common reason, a POST for a MAC that is not the last unleased one, is over
 	// as soon as it was read back.
 	firstPause = 10 * time.Millisecond
@@ -343,7 +343,7 @@ func (c *Client) converge(ctx context.Context, turn func() (done bool, err error
 			timer.Stop()
 			return fmt.Errorf("stopped before it was there: %w (last: %w)", ctx.Err(), err)
 		}
-		pause *= 2
+		pause *= 4
 	}
 }
 

@@ -581,3 +581,145 @@ func TestWriteLockHonoursContext(t *testing.T) {
 		}
 	})
 }
+
+func TestEnsureBootConfig(t *testing.T) {
+	b := wire.BootConfig{ConfigName: "rhel", ConfigType: "kickstart", KernelPath: "vmlinuz", InitrdPath: "initrd.img"}
+	const post = "POST /config/boot/rhel"
+	for name, tc := range map[string]struct {
+		there  bool
+		faults func(f *fake) func(*http.Request) fault
+		posts  int
+		says   string
+	}{
+		"new":             {posts: 1},
+		"there":           {there: true},
+		"dies":            {faults: func(*fake) func(*http.Request) fault { return on(post, die) }, posts: 2},
+		"answer got lost": {faults: func(*fake) func(*http.Request) fault { return on(post, actDie) }, posts: 1},
+		"somebody else makes it in between": {faults: func(f *fake) func(*http.Request) fault {
+			return func(req *http.Request) fault {
+				if req.Method == http.MethodPost {
+					f.boot = append(f.boot, b)
+				}
+				return serve
+			}
+		}, posts: 1},
+		"not plunder": {faults: func(*fake) func(*http.Request) fault { return on(post, garbage) }, posts: 1, says: `boot configuration "rhel": plunder server https://plunder.example:60443: POST /config/boot/rhel: that is no answer`},
+		"goes down":   {faults: func(*fake) func(*http.Request) fault { return downAfterWrite() }, posts: 1, says: "written, but it can't be read back"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake()
+				if tc.there {
+					f.boot = append(f.boot, b)
+				}
+				if tc.faults != nil {
+					f.faults = tc.faults(f)
+				}
+				err := dial(t, f).EnsureBootConfig(t.Context(), b)
+				if n := f.made(post); n != tc.posts {
+					t.Errorf("%d posts, want %d", n, tc.posts)
+				}
+				if tc.says != "" {
+					says(t, err, tc.says)
+					return
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, ok := (wire.ServerConfig{BootConfigs: f.boot}).BootConfig("rhel"); !ok {
+					t.Errorf("the server has %v", f.boot)
+				}
+			})
+		})
+	}
+}
+
+// downAfterWrite is a server that goes down with its first write and stays down.
+func downAfterWrite() func(*http.Request) fault {
+	gone := false
+	return func(req *http.Request) fault {
+		switch {
+		case gone:
+			return down
+		case req.Method != http.MethodGet:
+			gone = true
+			return actDie
+		}
+		return serve
+	}
+}
+
+// Every write says so when it can't be proved, so that the caller can wait for
+// the server and call again.
+func TestServerGoesDownAfterWrite(t *testing.T) {
+	for name, tc := range map[string]struct {
+		write func(ctx context.Context, c *Client) error
+		says  string
+	}{
+		"ensure": {func(ctx context.Context, c *Client) error {
+			return c.EnsureDeployment(ctx, deployment(mac2, ip2, "w"))
+		}, "deployment of " + mac2 + ": written, but it can't be read back"},
+		"release": {func(ctx context.Context, c *Client) error {
+			return c.ReleaseDeployment(ctx, mac1, ip1, "cp")
+		}, "deployment of " + mac1 + ": written, but it can't be read back"},
+		"remove": {func(ctx context.Context, c *Client) error {
+			return c.RemoveDeployment(ctx, mac1)
+		}, "remove deployment of " + mac1 + ": deleted, but that can't be read back"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake()
+				f.boot = append(f.boot, rebootBootConfig())
+				f.deployments = []wire.Deployment{deployment(mac1, ip1, "cp"), deployment(mac3, "192.168.1.103", "x")}
+				f.faults = downAfterWrite()
+				c := dial(t, f)
+				err := tc.write(t.Context(), c)
+				if !errors.Is(err, wire.ErrUnreachable) {
+					t.Errorf("got %v, want ErrUnreachable", err)
+				}
+				says(t, err, tc.says, "connection refused")
+
+				f.faults, f.calls = nil, nil
+				if err := tc.write(t.Context(), c); err != nil {
+					t.Errorf("again: %v", err)
+				}
+				if w := f.writes(); len(w) != 0 {
+					t.Errorf("it had worked, and was done again: %v", w)
+				}
+			})
+		})
+	}
+}
+
+func TestStoppedBetweenWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.faults = on("POST /deployment", lose, lose, lose)
+		ctx, cancel := context.WithTimeout(t.Context(), firstPause*3/2)
+		defer cancel()
+		err := dial(t, f).EnsureDeployment(ctx, deployment(mac1, ip1, "cp"))
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		says(t, err, "deployment of "+mac1+": stopped before it was there: context deadline exceeded (last: answered with success, and not there)")
+		if n := f.made("POST /deployment"); n != 2 {
+			t.Errorf("%d posts, want 2", n)
+		}
+	})
+}
+
+func TestBadMACs(t *testing.T) {
+	f := newFake()
+	c := dial(t, f)
+	for name, call := range map[string]func() error{
+		"ensure":  func() error { return c.EnsureDeployment(t.Context(), deployment("../config", ip1, "cp")) },
+		"release": func() error { return c.ReleaseDeployment(t.Context(), "../config", ip1, "cp") },
+		"remove":  func() error { return c.RemoveDeployment(t.Context(), "../config") },
+		"get":     func() error { _, err := c.Deployment(t.Context(), "../config"); return err },
+	} {
+		t.Run(name, func(t *testing.T) { says(t, call(), `"../config" is not a MAC address`) })
+	}
+	if len(f.calls)+len(f.lookups) != 0 {
+		t.Errorf("called %v", f.calls)
+	}
+}

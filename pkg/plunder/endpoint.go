@@ -76,7 +76,7 @@ func (c *Client) pattern(ctx context.Context, method, function string) (string, 
 				return "", l.err
 			}
 		case <-ctx.Done():
-			return "", &callError{url: c.URL(), op: "GET /api/" + key, stopped: ctx}
+			return "", c.stoppedError(ctx, "GET /api/"+key)
 		}
 	}
 }

@@ -166,19 +166,21 @@ func (f *fake) refuse(w http.ResponseWriter, detail, format string, args ...any)
 	_, _ = w.Write(data)
 }
 
-// endpoints as in the recording discovery.
-var endpoints = map[string]string{
-	"config/GET":           "/config",
-	"configBoot/POST":      "/config/boot/{id}",
-	"dhcp/GET":             "/dhcp/{id}",
-	"deployments/GET":      "/deployments",
-	"deployment/POST":      "/deployment",
-	"deploymentID/GET":     "/deployment/{id}",
-	"deploymentID/PATCH":   "/deployment/{id}",
-	"deploymentMac/DELETE": "/deployment/mac/{id}",
-	"parlay/POST":          "/parlay",
-	"parlayLog/GET":        "/parlay/logs/{id}",
-	"parlayLog/DELETE":     "/parlay/logs/{id}",
+// endpoints are those of the recording discovery.
+func endpoints() map[string]string {
+	return map[string]string{
+		"config/GET":           "/config",
+		"configBoot/POST":      "/config/boot/{id}",
+		"dhcp/GET":             "/dhcp/{id}",
+		"deployments/GET":      "/deployments",
+		"deployment/POST":      "/deployment",
+		"deploymentID/GET":     "/deployment/{id}",
+		"deploymentID/PATCH":   "/deployment/{id}",
+		"deploymentMac/DELETE": "/deployment/mac/{id}",
+		"parlay/POST":          "/parlay",
+		"parlayLog/GET":        "/parlay/logs/{id}",
+		"parlayLog/DELETE":     "/parlay/logs/{id}",
+	}
 }
 
 const updating = "Error updating Deployment Configuration"
@@ -199,7 +201,7 @@ func (f *fake) act(w http.ResponseWriter, req *http.Request) {
 	case strings.HasPrefix(call, "GET /api/"):
 		key := strings.TrimPrefix(path, "/api/")
 		function, method, _ := strings.Cut(key, "/")
-		endpoint, ok := endpoints[key]
+		endpoint, ok := endpoints()[key]
 		if !ok {
 			f.refuse(w, "Unable to find HTTP method ["+method+"] for function ["+function+"]", "Error looking up in API Server")
 			return
