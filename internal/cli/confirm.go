@@ -29,7 +29,9 @@ func (f *factory) confirm(ctx context.Context, question, word string) error {
 		if a.err != nil && !errors.Is(a.err, io.EOF) {
 			return fmt.Errorf("confirm: %w", a.err)
 		}
-		if !strings.HasSuffix(a.text, "\n") {
+		if strings.HasSuffix(a.text, "\n") {
+			f.io.Err.EndLine() // the terminal has shown the Enter
+		} else {
 			fmt.Fprintln(f.io.Err)
 		}
 		if strings.TrimSpace(a.text) != word {

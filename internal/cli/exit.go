@@ -61,6 +61,13 @@ type storeError struct{ err error }
 func (e *storeError) Error() string { return e.err.Error() }
 func (e *storeError) Unwrap() error { return e.err }
 
+// silentError ends the program with the code of its cause and no message: what
+// happened was wanted.
+type silentError struct{ err error }
+
+func (e *silentError) Error() string { return e.err.Error() }
+func (e *silentError) Unwrap() error { return e.err }
+
 // exitCode is the one place where errors become exit codes.
 func exitCode(err error) int {
 	var run *apply.RunError
@@ -150,6 +157,10 @@ func errorExitCode(err error) int {
 // printError tells a person what went wrong: one line per problem, and the next
 // command to type, when there is one.
 func printError(console *ui.Console, err error) {
+	var silent *silentError
+	if errors.As(err, &silent) {
+		return
+	}
 	for line := range strings.SplitSeq(strings.TrimSpace(err.Error()), "\n") {
 		console.Linef("error: %s", line)
 	}

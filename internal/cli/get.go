@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -112,63 +113,69 @@ func runGet(ctx context.Context, o *getOptions) (err error) {
 // runWatch shows l, and from then on every object that is new or has changed.
 // It ends with the context.
 func (o *getOptions) runWatch(ctx context.Context, out output, l list) error {
-	if err := o.f.print(out, l, false); err != nil {
-		return err
-	}
 	interval := o.interval
 	if interval == 0 {
 		interval = defaultWatchInterval
 	}
+	w := &watch{f: o.f, out: out}
+	if err := w.show(l); err != nil {
+		return err
+	}
 	failing := false
 	for {
-		if err := wait.Sleep(ctx, interval); err != nil {
-			return err
+		if wait.Sleep(ctx, interval) != nil {
+			return &silentError{ctx.Err()}
 		}
 		next, err := o.resource.fetch(ctx, o)
-		if err != nil {
-			if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
+			return &silentError{ctx.Err()}
+		case err == nil:
+			if err := w.show(next); err != nil {
 				return err
 			}
-			if !failing {
-				o.f.warnf("%v; still watching", err)
-			}
-			failing = true
-			continue
+		case !failing:
+			o.f.warnf("%v; still watching", err)
 		}
-		failing = false
-		if err := o.printChanges(out, l, next); err != nil {
-			return err
-		}
-		l = next
+		failing = err != nil
 	}
 }
 
-// printChanges prints what differs between two looks.
-func (o *getOptions) printChanges(out output, before, after list) error {
-	old := map[string]string{}
-	for _, it := range before.items {
-		old[it.key] = it.print
+// watch shows what differs between two looks at a list.
+type watch struct {
+	f      *factory
+	out    output
+	before map[string]item
+	header string // the last one that was printed
+}
+
+func (w *watch) show(l list) error {
+	now := map[string]item{}
+	changed := make([]bool, len(l.items))
+	for i, it := range l.items {
+		now[it.key] = it
+		old, known := w.before[it.key]
+		changed[i] = !known || w.print(old) != w.print(it)
 	}
-	changed := make([]bool, len(after.items))
-	for i, it := range after.items {
-		print, known := old[it.key]
-		changed[i] = !known || print != it.print
-		delete(old, it.key)
-	}
-	for _, it := range before.items {
-		if _, gone := old[it.key]; gone {
-			o.f.noticef("%s is gone", it.name)
+	for _, key := range slices.Sorted(maps.Keys(w.before)) {
+		if _, there := now[key]; !there {
+			w.f.noticef("%s is gone", w.before[key].name)
 		}
 	}
-	if !slices.Contains(changed, true) {
-		return nil
+	first := w.before == nil
+	w.before = now
+	switch {
+	case w.out.format == formatTable || w.out.format == formatWide:
+		if !first && !slices.Contains(changed, true) {
+			return nil
+		}
+		return w.rows(l, changed)
+	case first:
+		return w.f.print(w.out, l, false)
 	}
-	if out.format == formatTable || out.format == formatWide {
-		return o.printRows(out, after, changed)
-	}
-	for i, it := range after.items {
+	for i, it := range l.items {
 		if changed[i] {
-			if err := o.f.print(out, list{kind: after.kind, columns: after.columns, items: []item{it}}, true); err != nil {
+			if err := w.f.print(w.out, list{kind: l.kind, items: []item{it}}, true); err != nil {
 				return err
 			}
 		}
@@ -176,20 +183,31 @@ func (o *getOptions) printChanges(out output, before, after list) error {
 	return nil
 }
 
-// printRows prints some rows of a table without its header. All rows decide about
-// the widths of the columns, so that rows of several looks stay in line.
-func (o *getOptions) printRows(out output, l list, which []bool) error {
+func (w *watch) print(it item) string {
+	if w.out.format == formatTable && it.brief != "" {
+		return it.brief
+	}
+	return it.print
+}
+
+// rows prints some rows of a table. All rows decide about the widths of the
+// columns; when those change, the header comes again.
+func (w *watch) rows(l list, which []bool) error {
 	t := ui.Table{Columns: l.columns}
 	for _, it := range l.items {
 		t.Rows = append(t.Rows, it.cells)
 	}
-	lines, err := t.Lines(o.f.tableOptions(out))
+	lines, err := t.Lines(w.f.tableOptions(w.out))
 	if err != nil {
 		return err
 	}
-	for i, line := range lines[1:] {
-		if which[i] {
-			if _, err := fmt.Fprintln(o.f.io.Out, line); err != nil {
+	for i, line := range lines {
+		show := i > 0 && which[i-1]
+		if i == 0 {
+			show, w.header = line != w.header, line
+		}
+		if show {
+			if _, err := fmt.Fprintln(w.f.io.Out, line); err != nil {
 				return err
 			}
 		}

@@ -57,7 +57,8 @@ again; one that was not seen for ten minutes is probably gone.`,
 			for _, lease := range leases {
 				since := max(0, now.Sub(lease.Time)).Round(time.Second)
 				l.items = append(l.items, item{
-					name: "unleased/" + lease.MAC, key: lease.MAC, print: lease.Time.String(),
+					// That a machine is seen again is no news.
+					name: "unleased/" + lease.MAC, key: lease.MAC,
 					cells: []string{lease.MAC, vendor(lease.MAC), lease.Time.Local().Format(time.ANSIC), since.String()},
 					object: struct {
 						MAC          string    `json:"mac"`

@@ -85,6 +85,7 @@ func machineList(records []capi.Record, namespaces bool) list {
 		l.items = append(l.items, item{
 			name: "machine/" + r.Name, key: r.Key.String(), cells: cells, object: r,
 			print: fmt.Sprint(r.Phase, r.ProviderID, r.Step, r.MAC, r.Address, r.HostName, r.Reason, r.Message),
+			brief: fmt.Sprint(r.Phase, r.ProviderID),
 		})
 	}
 	return l

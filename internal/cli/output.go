@@ -57,7 +57,9 @@ type item struct {
 	cells  []string // of all columns
 	object any
 	key    string // identifies the object between two looks
-	print  string // fingerprint: when it changes, --watch shows the object again
+	// print is the fingerprint of the object: when it changes, --watch shows the
+	// object again. brief is that of a table that is not wide, if it differs.
+	print, brief string
 }
 
 // list is what `get` prints.

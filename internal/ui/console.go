@@ -77,6 +77,14 @@ func (c *Console) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// EndLine says that the open line has ended without being written to: somebody
+// pressed Enter on the terminal.
+func (c *Console) EndLine() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.inLine = false
+}
+
 // Restore leaves a terminal usable when the program ends without stopping its
 // spinner: the cursor is shown and the line is cleared. It takes no locks.
 func (c *Console) Restore() {

@@ -154,8 +154,11 @@ func TestNoColourOnTerminal(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			x := onTerminal(t, command(t, tt.env, append(simple(t), tt.args...)...))
-			if code := x.end(); code != 0 {
+			env := append([]string{"CAPPLUNDER_SIMULATE_OS_INSTALL=10m"}, tt.env...)
+			x := onTerminal(t, command(t, env, append(simple(t), tt.args...)...))
+			x.await(": os ")
+			x.typed("\x03")
+			if code := x.end(); code != 130 {
 				t.Fatalf("exit %d:\n%s", code, x.text())
 			}
 			if !spinner.MatchString(x.text()) {
