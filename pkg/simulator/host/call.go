@@ -320,6 +320,13 @@ func internalCommands(name string) command {
 		return cmdOpenFD
 	case "__fd_read":
 		return cmdReadFD
+	case "__detach":
+		return func(c *call) int {
+			if len(c.args) < 2 || c.args[1] != "setsid" {
+				return 1
+			}
+			return c.with(c.args[1:]).run()
+		}
 	}
 	return nil
 }

@@ -224,6 +224,7 @@ func parse(script, name string) (*syntax.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	seen := map[*syntax.Stmt]bool{} // background statements that are as they should be
 	var bad error
 	refuse := func(n syntax.Node, what string) {
 		if bad == nil {
@@ -246,6 +247,9 @@ func parse(script, name string) (*syntax.File, error) {
 			}
 		case *syntax.Stmt:
 			rewriteRedirects(n)
+			if !seen[n] {
+				seen[rewriteBackground(n)] = true
+			}
 		}
 		return bad == nil
 	})
@@ -286,6 +290,32 @@ func rewriteRedirects(st *syntax.Stmt) {
 	if opened != nil {
 		call.Args = append([]*syntax.Word{literal("__fd_open")}, opened...)
 	}
+}
+
+// rewriteBackground has `setsid X &`, also as `$S X &`, start X before the shell goes
+// on. As a background job it might not have begun when the shell ends, and end with
+// it. It becomes
+//
+//	if __detach setsid X; then true; else setsid X & fi
+//
+// where __detach does it if the first word is setsid, and fails otherwise. The result
+// is the statement that stays in the background, or nil.
+func rewriteBackground(st *syntax.Stmt) *syntax.Stmt {
+	call, _ := st.Cmd.(*syntax.CallExpr)
+	if !st.Background || call == nil || len(call.Args) == 0 {
+		return nil
+	}
+	if _, variable := call.Args[0].Parts[0].(*syntax.ParamExp); !variable && call.Args[0].Lit() != "setsid" {
+		return nil
+	}
+	job := *st
+	try := &syntax.Stmt{Redirs: st.Redirs, Cmd: &syntax.CallExpr{
+		Assigns: call.Assigns, Args: append([]*syntax.Word{literal("__detach")}, call.Args...),
+	}}
+	nothing := &syntax.Stmt{Cmd: &syntax.CallExpr{Args: []*syntax.Word{literal("true")}}}
+	st.Background, st.Redirs = false, nil
+	st.Cmd = &syntax.IfClause{Cond: []*syntax.Stmt{try}, Then: []*syntax.Stmt{nothing}, Else: &syntax.IfClause{Then: []*syntax.Stmt{&job}}}
+	return &job
 }
 
 func extraFD(s string) bool { return len(s) == 1 && s[0] >= '3' && s[0] <= '9' }
