@@ -227,6 +227,51 @@ func TestBrokenBody(t *testing.T) {
 	})
 }
 
+// An answer without end is not read to its end.
+func TestEndlessBody(t *testing.T) {
+	endless := &endlessReader{}
+	rt := roundTripFunc(func(req *http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(endless), Request: req}, nil
+	})
+	_, err := dial(t, newFake(), WithTransport(rt)).ServerConfig(t.Context())
+	if !errors.Is(err, wire.ErrProtocol) {
+		t.Errorf("got %v", err)
+	}
+	says(t, err, "the answer is too big: more than 67108864 bytes")
+	if endless.read > defaultMaxBody+1 {
+		t.Errorf("read %d bytes", endless.read)
+	}
+}
+
+type endlessReader struct{ read int64 }
+
+func (r *endlessReader) Read(p []byte) (int, error) {
+	if r.read > 2*defaultMaxBody {
+		return 0, io.EOF
+	}
+	clear(p)
+	r.read += int64(len(p))
+	return len(p), nil
+}
+
+// The time-outs of package net say that they are context.DeadlineExceeded, which
+// to the caller would mean that its own time is over.
+func TestDialTimeout(t *testing.T) {
+	conn, timeout := (&net.Dialer{Timeout: time.Nanosecond}).DialContext(t.Context(), "tcp", "127.0.0.1:1")
+	if timeout == nil {
+		_ = conn.Close()
+	}
+	if !errors.Is(timeout, context.DeadlineExceeded) {
+		t.Fatalf("got %v, want a time-out of package net", timeout)
+	}
+	rt := roundTripFunc(func(*http.Request) (*http.Response, error) { return nil, timeout })
+	_, err := dial(t, newFake(), WithTransport(rt), WithRetryFor(0)).ServerConfig(t.Context())
+	if !errors.Is(err, wire.ErrUnreachable) || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	says(t, err, "i/o timeout")
+}
+
 type errReader struct{ err error }
 
 func (r errReader) Read([]byte) (int, error) { return 0, r.err }

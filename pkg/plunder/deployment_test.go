@@ -177,7 +177,7 @@ func TestEnsureDeploymentRefuses(t *testing.T) {
 			if conflict.MAC != mac1 || conflict.Address != ip1 {
 				t.Errorf("conflict of %s %s", conflict.MAC, conflict.Address)
 			}
-			if everything := fmt.Sprintf("%v %+v", err, conflict); strings.Contains(everything, "horse") || strings.Contains(everything, "hunter") {
+			if everything := fmt.Sprintf("%v %+v", err, conflict.Other); strings.Contains(everything, "horse") || strings.Contains(everything, "hunter") {
 				t.Errorf("shows a password: %s", everything)
 			}
 			if w := f.writes(); len(w) != 0 {
