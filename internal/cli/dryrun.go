@@ -41,7 +41,7 @@ const (
 func (f *factory) printPlan(ctx context.Context, out output, plan *translate.Plan, store apply.Store) error {
 	records, err := store.Records(ctx)
 	if err != nil {
-		return &storeError{err}
+		return err
 	}
 	known := map[capi.Key]capi.Record{}
 	for _, r := range records {

@@ -55,12 +55,6 @@ type notConfirmedError struct{ message, next string }
 
 func (e *notConfirmedError) Error() string { return e.message }
 
-// storeError is a failure of the place where results are recorded.
-type storeError struct{ err error }
-
-func (e *storeError) Error() string { return e.err.Error() }
-func (e *storeError) Unwrap() error { return e.err }
-
 // silentError ends the program with the code of its cause and no message: what
 // happened was wanted.
 type silentError struct{ err error }
@@ -120,7 +114,6 @@ func errorExitCode(err error) int {
 		noRecord     *apply.NoRecordError
 		record       *apply.RecordError
 		locked       *state.LockedError
-		corrupt      *state.CorruptError
 		taken        *state.TakenError
 		claimed      *state.ClaimedError
 		store        *storeError
@@ -132,11 +125,11 @@ func errorExitCode(err error) int {
 	switch {
 	case errors.As(err, &usage), errors.As(err, &input), errors.As(err, &noRecord):
 		return exitUsage
-	case errors.As(err, &notConfirmed), errors.As(err, &safety), errors.As(err, &claimed):
+	case errors.As(err, &notConfirmed), errors.As(err, &safety), errors.As(err, &claimed), errors.As(err, &taken):
 		return exitRefused
 	case errors.As(err, &locked):
 		return exitLocked
-	case errors.As(err, &record), errors.As(err, &corrupt), errors.As(err, &taken), errors.As(err, &store):
+	case errors.As(err, &record), errors.As(err, &store):
 		return exitStore
 	case errors.Is(err, apply.ErrNoHardware):
 		return exitNoHardware
@@ -144,7 +137,7 @@ func errorExitCode(err error) int {
 		return exitInterrupted
 	case errors.As(err, &timeout):
 		return exitTimeout
-	case errors.Is(err, wire.ErrUnreachable), errors.Is(err, wire.ErrNoAnswer), errors.Is(err, wire.ErrCertificate),
+	case errors.Is(err, wire.ErrUnreachable), errors.Is(err, wire.ErrNoAnswer), errors.Is(err, wire.ErrCertificate), errors.Is(err, wire.ErrProtocol),
 		errors.Is(err, wire.ErrNoDeployments), errors.Is(err, wire.ErrNotFound),
 		errors.As(err, &refused), errors.As(err, &conflict), errors.As(err, &unknownBoot):
 		return exitPlunder
@@ -155,8 +148,8 @@ func errorExitCode(err error) int {
 }
 
 // printError tells a person what went wrong: one line per problem, and the next
-// command to type, when there is one.
-func printError(console *ui.Console, err error) {
+// command to type, when there is one. again is the command line that failed.
+func printError(console *ui.Console, err error, again string) {
 	var silent *silentError
 	if errors.As(err, &silent) {
 		return
@@ -164,7 +157,11 @@ func printError(console *ui.Console, err error) {
 	for line := range strings.SplitSeq(strings.TrimSpace(err.Error()), "\n") {
 		console.Linef("error: %s", line)
 	}
-	for _, next := range nextCommands(err) {
+	commands := nextCommands(err)
+	if len(commands) == 0 && errors.Is(err, wire.ErrUnreachable) {
+		commands = []string{again} // nothing was sent: when the server is back, it just works
+	}
+	for _, next := range commands {
 		console.Linef("next: %s", next)
 	}
 }

@@ -51,18 +51,21 @@ func TestExitCode(t *testing.T) {
 		{"unreachable", fmt.Errorf("x: %w", wire.ErrUnreachable), exitPlunder},
 		{"unreachable until the deadline", fmt.Errorf("%w: %w", wire.ErrUnreachable, context.DeadlineExceeded), exitPlunder},
 		{"no answer", wire.ErrNoAnswer, exitPlunder},
+		{"no plunder server at all", wire.ErrProtocol, exitPlunder},
+		{"ended watch", &silentError{context.Canceled}, exitInterrupted},
 		{"certificate", wire.ErrCertificate, exitPlunder},
 		{"refused", refused, exitPlunder},
 		{"unknown boot configuration", errors.Join(&apply.MachineError{Err: &wire.UnknownBootConfigError{}}), exitPlunder},
 		{"conflict", &wire.ConflictError{}, exitPlunder},
 		{"store", &storeError{errors.New("permission denied")}, exitStore},
-		{"corrupt store", &state.CorruptError{}, exitStore},
-		{"taken", &state.TakenError{}, exitStore},
+		{"corrupt store", failing(&state.CorruptError{}), exitStore},
 		{"not recorded", record, exitStore},
-		{"changed claim", &state.ClaimedError{}, exitRefused},
+		{"changed claim", failing(&state.ClaimedError{}), exitRefused},
+		{"address of another machine", &apply.RecordError{Err: failing(&state.TakenError{})}, exitRefused},
 		{"not confirmed", &notConfirmedError{}, exitRefused},
 		{"safety", safety, exitRefused},
-		{"locked", fmt.Errorf("x: %w", &state.LockedError{}), exitLocked},
+		{"locked", fmt.Errorf("x: %w", failing(&state.LockedError{})), exitLocked},
+		{"interrupted while reading the store", failing(context.Canceled), exitInterrupted},
 		{"locked until the deadline", fmt.Errorf("%w: %w", &state.LockedError{}, context.DeadlineExceeded), exitLocked},
 		{"interrupted", fmt.Errorf("x: %w", context.Canceled), exitInterrupted},
 		{"interrupted call", fmt.Errorf("%w: %w", wire.ErrUnreachable, context.Canceled), exitInterrupted},
@@ -123,12 +126,14 @@ func TestPrintError(t *testing.T) {
 			"a run: every machine, every command once", &apply.RunError{Counts: event.Counts{Failed: 2}, Machines: machines(errors.New("boom"), errors.New("bang")).(*apply.RunError).Machines},
 			"error: 2 failed\nerror: Machine default/m0: os: boom\nerror: Machine default/m1: os: bang\nnext: capplunder apply -f x\n",
 		},
+		{"unreachable", fmt.Errorf("call: %w", wire.ErrUnreachable), "error: call: plunder server not reachable\nnext: capplunder get unleased\n"},
+		{"nothing to say", &silentError{context.Canceled}, ""},
 		{"no such machine", &apply.NoRecordError{Keys: []capi.Key{{Namespace: "default", Name: "x"}}, Store: "local store /s"}, "error: the local store /s has no Machine default/x\nnext: capplunder get machines -A\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			streams, _, errOut := ui.Test("", false)
-			printError(streams.Err, tt.err)
+			printError(streams.Err, tt.err, "capplunder get unleased")
 			if diff := cmp.Diff(tt.want, errOut.String()); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}

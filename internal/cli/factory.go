@@ -98,9 +98,9 @@ func (f *factory) Store() (apply.Store, error) {
 	}
 	store, err := state.OpenLocal(dir)
 	if err != nil {
-		return nil, &storeError{err}
+		return nil, failing(err)
 	}
-	return store, nil
+	return markedStore{store}, nil
 }
 
 // server is a connection to a plunder server.

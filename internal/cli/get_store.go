@@ -41,7 +41,7 @@ far each came. This reads the store and sends no request.`,
 			}
 			all, err := store.Records(ctx)
 			if err != nil {
-				return list{}, &storeError{err}
+				return list{}, err
 			}
 			var records []capi.Record
 			for _, r := range all {
@@ -108,7 +108,7 @@ PlunderInstall and PlunderDelete. This reads the store and sends no request.`,
 			}
 			events, err := store.Events(ctx)
 			if err != nil {
-				return list{}, &storeError{err}
+				return list{}, err
 			}
 			l := list{kind: "EventList", columns: []ui.Column{
 				{Name: "LAST SEEN"}, {Name: "TYPE"}, {Name: "REASON"}, {Name: "OBJECT"}, {Name: "MESSAGE"},

@@ -53,7 +53,7 @@ func Run(ctx context.Context, args []string, streams *ui.IOStreams, environ []st
 	err := execute(ctx, f, args)
 	code := exitCode(err)
 	if err != nil {
-		printError(streams.Err, err)
+		printError(streams.Err, err, f.commandLine())
 	}
 	return code
 }

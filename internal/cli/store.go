@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"context"
+	"errors"
+
+	"github.com/plunder-app/capplunder/pkg/apply"
+	"github.com/plunder-app/capplunder/pkg/capi"
+)
+
+// storeError is a failure of the place where results are recorded.
+type storeError struct{ err error }
+
+func (e *storeError) Error() string { return e.err.Error() }
+func (e *storeError) Unwrap() error { return e.err }
+
+// failing marks an error as the store's. An interruption is nobody's failure.
+func failing(err error) error {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &storeError{err}
+}
+
+// markedStore is a store whose errors say that they are the store's, wherever
+// they turn up, so that the exit code can tell.
+type markedStore struct{ apply.Store }
+
+func (s markedStore) Lock(ctx context.Context, command string) (func() error, error) {
+	unlock, err := s.Store.Lock(ctx, command)
+	if err != nil {
+		return nil, failing(err)
+	}
+	return func() error { return failing(unlock()) }, nil
+}
+
+func (s markedStore) Sync(ctx context.Context, set *capi.Set) error {
+	return failing(s.Store.Sync(ctx, set))
+}
+
+func (s markedStore) Record(ctx context.Context, key capi.Key) (capi.Record, bool, error) {
+	r, ok, err := s.Store.Record(ctx, key)
+	return r, ok, failing(err)
+}
+
+func (s markedStore) Records(ctx context.Context) ([]capi.Record, error) {
+	r, err := s.Store.Records(ctx)
+	return r, failing(err)
+}
+
+func (s markedStore) SaveRecord(ctx context.Context, r capi.Record) error {
+	return failing(s.Store.SaveRecord(ctx, r))
+}
+
+func (s markedStore) DeleteRecord(ctx context.Context, key capi.Key) error {
+	return failing(s.Store.DeleteRecord(ctx, key))
+}
+
+func (s markedStore) ClusterRecord(ctx context.Context, key capi.Key) (capi.ClusterRecord, bool, error) {
+	r, ok, err := s.Store.ClusterRecord(ctx, key)
+	return r, ok, failing(err)
+}
+
+func (s markedStore) SaveClusterRecord(ctx context.Context, r capi.ClusterRecord) error {
+	return failing(s.Store.SaveClusterRecord(ctx, r))
+}
+
+func (s markedStore) AddEvent(ctx context.Context, e capi.Event) error {
+	return failing(s.Store.AddEvent(ctx, e))
+}
+
+func (s markedStore) Events(ctx context.Context) ([]capi.Event, error) {
+	e, err := s.Store.Events(ctx)
+	return e, failing(err)
+}
