@@ -14,7 +14,7 @@ import (
 // says that it failed, or another error when this is no envelope at all. No
 // error quotes the body: bodies hold passwords.
 func decodeEnvelope(body []byte) (json.RawMessage, error) {
-	body = bytes.TrimSpace(body)
+	body = bytes.Trim(body, " \t\r\n") // what JSON calls white space, and no more
 	switch {
 	case len(body) == 0:
 		return nil, errors.New("empty answer")
