@@ -81,7 +81,7 @@ func (b *board) status(now time.Time, width int) string {
 	short := shortNames(tasks)
 	parts := make([]string, len(tasks))
 	for i, t := range tasks {
-		parts[i] = fmt.Sprintf("%s: %s %s", short(t.machine), t.step, duration(now.Sub(t.since).Truncate(time.Second)))
+		parts[i] = fmt.Sprintf("%s: %s %s", short(t.machine), t.step, whole(now.Sub(t.since)))
 	}
 	text := strings.Join(parts, ", ")
 	if len([]rune(text)) > width {
@@ -102,7 +102,7 @@ func bySteps(tasks []task, now time.Time) []string {
 			}
 			n++
 		}
-		parts = append(parts, fmt.Sprintf("%s: %s %s", tasks[0].step, count(n, "machine"), duration(now.Sub(oldest).Truncate(time.Second))))
+		parts = append(parts, fmt.Sprintf("%s: %s %s", tasks[0].step, count(n, "machine"), whole(now.Sub(oldest))))
 		tasks = tasks[n:]
 	}
 	return parts
@@ -150,7 +150,7 @@ func (b *board) awaited(now time.Time) []string {
 			more = fmt.Sprintf(" and %d more", len(names)-maxNames)
 			names = names[:maxNames]
 		}
-		text := fmt.Sprintf("still %s for %s: %s%s", doing(w.step), duration(now.Sub(oldest[w])), strings.Join(names, ", "), more)
+		text := fmt.Sprintf("still %s for %s: %s%s", doing(w.step), whole(now.Sub(oldest[w])), strings.Join(names, ", "), more)
 		if w.observation != "" {
 			text += " (" + oneLine(w.observation) + ")"
 		}

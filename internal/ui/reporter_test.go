@@ -60,6 +60,7 @@ func story() []event.Event {
 		{Time: at(0.3), Type: event.Started, Machine: cp, Step: event.StepOS, MAC: "00:50:56:a5:b5:f1", Address: "192.168.1.123", HostName: "controlplane-x1y2z"},
 		{Time: at(2), Type: event.Waiting, Machine: cp, Step: event.StepOS, Elapsed: secs(1.7), Observation: "port 22 is closed"},
 		{Time: at(4), Type: event.Waiting, Machine: cp, Step: event.StepOS, Elapsed: secs(3.7), Observation: "port 22 is closed"},
+		{Time: at(40), Type: event.Waiting, Machine: cp, Step: event.StepOS, Elapsed: secs(39.7), Observation: "port 22 is closed"},
 		{Time: at(65), Type: event.Info, Message: "the plunder server restarted"},
 		{Time: at(66), Type: event.Warning, Machine: cp, Message: "event not stored: disk\nfull \x1b[31mred"},
 		{Time: at(421), Type: event.Done, Machine: cp, Step: event.StepOS, Elapsed: secs(420.7), Message: "ubuntu 24.04 on controlplane-x1y2z"},
@@ -136,6 +137,9 @@ func TestJSONReporter(t *testing.T) {
 	}
 	dec := json.NewDecoder(bytes.NewReader(out.Bytes()))
 	for i, want := range story() {
+		if want.Time.Equal(at(4)) {
+			continue // the same was said two seconds before
+		}
 		var got struct {
 			Type    event.Type
 			Machine string

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/plunder-app/capplunder/pkg/apply/event"
@@ -10,10 +11,13 @@ import (
 // duration writes d for people: "0.3s", "12s", "4m5s".
 func duration(d time.Duration) string {
 	if d < 10*time.Second {
-		return d.Round(100 * time.Millisecond).String()
+		return fmt.Sprintf("%.1fs", d.Seconds())
 	}
 	return d.Round(time.Second).String()
 }
+
+// whole writes d in whole seconds: "0s", "12s", "4m5s".
+func whole(d time.Duration) string { return d.Truncate(time.Second).String() }
 
 // doing says what a machine does in a step.
 func doing(s event.Step) string {
@@ -69,7 +73,7 @@ func lineOf(e event.Event) line {
 	}
 	msg := oneLine(e.Message)
 	took := ""
-	if e.Elapsed > 0 {
+	if e.Elapsed.Duration() >= 100*time.Millisecond {
 		took = " (" + duration(e.Elapsed.Duration()) + ")"
 	}
 	switch e.Type {
@@ -83,8 +87,10 @@ func lineOf(e event.Event) line {
 		return line{mark: "✓", style: styleGreen, text: who + string(e.Step) + ": " + orElse(msg, "done") + took}
 	case event.Skipped:
 		return line{mark: "✓", style: styleGreen, text: who + "unchanged: " + msg}
-	case event.Ready, event.Deleted:
-		return line{mark: "✓", style: styleGreen, text: who + orElse(msg, "done") + took}
+	case event.Ready:
+		return line{mark: "✓", style: styleGreen, text: who + msg + took}
+	case event.Deleted:
+		return line{mark: "✓", style: styleGreen, text: strings.TrimSuffix(who+"deleted: "+msg, ": ") + took}
 	case event.Failed:
 		return line{mark: "✗", style: styleRed, text: who + string(e.Step) + ": failed: " + msg + took, level: quietLine}
 	case event.TimedOut:

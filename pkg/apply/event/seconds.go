@@ -6,5 +6,5 @@ import (
 )
 
 func strconvSeconds(d time.Duration) []byte {
-	return strconv.AppendFloat(nil, d.Round(time.Millisecond).Seconds(), 'f', -1, 64)
+	return strconv.AppendFloat(nil, float64(d.Round(time.Millisecond).Milliseconds())/1000, 'f', -1, 64)
 }
