@@ -120,13 +120,10 @@ func mayRepeat(method string, err error) bool {
 	if errors.As(failed.cause, &dns) && dns.IsNotFound {
 		return false // a name that does not exist is a typing error
 	}
-	switch failed.kind {
-	case wire.ErrUnreachable:
-		return true
-	case wire.ErrNoAnswer:
+	if errors.Is(failed.kind, wire.ErrNoAnswer) {
 		return method == http.MethodGet
 	}
-	return false
+	return errors.Is(failed.kind, wire.ErrUnreachable)
 }
 
 // attempt sends a request once. Errors are a *wire.RefusedError or a *callError.
@@ -155,53 +152,61 @@ func (c *Client) attempt(ctx context.Context, method, path string, body []byte) 
 	}
 
 	started := time.Now()
-	resp, data, err := c.exchange(req)
+	got, err := c.exchange(req)
 	took := time.Since(started).Round(time.Millisecond)
 	if err != nil {
 		failed := c.classify(ctx, limited, op, err, &sent)
 		c.logf("plunder: %s: failed after %s: %v", op, took, failed)
 		return answer{}, failed
 	}
-	c.logf("plunder: %s: %d in %s", op, resp.StatusCode, took)
-	return c.read(op, resp, data)
+	c.logf("plunder: %s: %d in %s", op, got.code, took)
+	return c.read(op, got)
 }
 
 // errTooBig: an answer of more than Client.maxBody bytes.
 var errTooBig = errors.New("the answer is too big")
 
+// response is an HTTP response that has come in whole.
+type response struct {
+	code   int
+	status string // code and text
+	date   string // the Date header
+	body   []byte
+}
+
 // exchange sends req and reads the whole answer.
-func (c *Client) exchange(req *http.Request) (*http.Response, []byte, error) {
+func (c *Client) exchange(req *http.Request) (response, error) {
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, nil, err
+		return response{}, err
 	}
 	data, err := io.ReadAll(io.LimitReader(resp.Body, c.maxBody+1))
 	closeErr := resp.Body.Close()
 	if err != nil {
-		return nil, nil, err
+		return response{}, err
 	}
 	if int64(len(data)) > c.maxBody {
-		return nil, nil, fmt.Errorf("%w: more than %d bytes", errTooBig, c.maxBody)
+		return response{}, fmt.Errorf("%w: more than %d bytes", errTooBig, c.maxBody)
 	}
-	return resp, data, closeErr
+	return response{resp.StatusCode, resp.Status, resp.Header.Get("Date"), data}, closeErr
 }
 
-// read takes an answer apart that has come in whole.
-func (c *Client) read(op string, resp *http.Response, body []byte) (answer, error) {
-	switch resp.StatusCode {
+// read takes a response apart.
+func (c *Client) read(op string, got response) (answer, error) {
+	switch got.code {
 	case http.StatusOK:
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		// Only a proxy says that. What became of the request behind it is unknown.
-		return answer{}, &callError{url: c.URL(), op: op, kind: wire.ErrNoAnswer, cause: fmt.Errorf("a proxy answers %s", resp.Status)}
+		return answer{}, &callError{url: c.URL(), op: op, kind: wire.ErrNoAnswer, cause: fmt.Errorf("a proxy answers %s", got.status)}
 	case http.StatusBadRequest:
-		if c.base.Scheme == "http" && bytes.Contains(body, []byte("HTTP request to an HTTPS server")) {
+		if c.base.Scheme == "http" && bytes.Contains(got.body, []byte("HTTP request to an HTTPS server")) {
 			return answer{}, c.protocolError(op, errors.New("the server speaks TLS: use https:// and leave --insecure-http out"))
 		}
 		fallthrough
 	default:
-		return answer{}, c.protocolError(op, fmt.Errorf("HTTP status %s where plunder v0.5 and later answer 200: check address and port in %s", resp.Status, c.cfg.where()))
+		return answer{}, c.protocolError(op, fmt.Errorf("HTTP status %s where plunder v0.5 and later answer 200: check address and port in %s", got.status, c.cfg.where()))
 	}
-	payload, err := decodeEnvelope(body)
+	payload, err := decodeEnvelope(got.body)
 	if err != nil {
 		var refused *wire.RefusedError
 		if errors.As(err, &refused) {
@@ -210,7 +215,7 @@ func (c *Client) read(op string, resp *http.Response, body []byte) (answer, erro
 		}
 		return answer{}, c.protocolError(op, err)
 	}
-	date, err := http.ParseTime(resp.Header.Get("Date"))
+	date, err := http.ParseTime(got.date)
 	if err != nil {
 		date = time.Now()
 	}
@@ -259,7 +264,7 @@ func (c *Client) classify(ctx, limited context.Context, op string, err error, se
 			failed.kind, failed.cause = nil, described
 		}
 	}
-	if failed.kind == wire.ErrUnreachable {
+	if errors.Is(failed.kind, wire.ErrUnreachable) {
 		failed.advice = fmt.Sprintf("check that it runs, and the address in %s", c.cfg.where())
 	}
 	return failed

@@ -231,7 +231,7 @@ func TestBrokenBody(t *testing.T) {
 func TestEndlessBody(t *testing.T) {
 	endless := &endlessReader{}
 	rt := roundTripFunc(func(req *http.Request) (*http.Response, error) {
-		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(endless), Request: req}, nil
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(endless), Request: req}, nil
 	})
 	_, err := dial(t, newFake(), WithTransport(rt)).ServerConfig(t.Context())
 	if !errors.Is(err, wire.ErrProtocol) {

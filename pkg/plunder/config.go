@@ -30,7 +30,7 @@ const (
 	makeClientConfig = "`plunder config apiserver client` on the plunder server writes it"
 )
 
-// ErrNoConfig: there is no plunderclient.yaml in any of the places that were looked at.
+// ErrNoConfig means that there is no plunderclient.yaml in any of the places that were looked at.
 var ErrNoConfig = errors.New("no " + ConfigFile + " found")
 
 // Config says where the server is and how to recognise it. The first three

@@ -89,7 +89,7 @@ func TestEnsureDeployment(t *testing.T) {
 			has: []wire.Deployment{reboot},
 			faults: func(f *fake) func(*http.Request) fault {
 				return func(req *http.Request) fault {
-					if req.Method == "PATCH" {
+					if req.Method == http.MethodPatch {
 						f.restart()
 					}
 					return serve
@@ -100,7 +100,7 @@ func TestEnsureDeployment(t *testing.T) {
 		"somebody posts the same in between": {
 			faults: func(f *fake) func(*http.Request) fault {
 				return func(req *http.Request) fault {
-					if req.Method == "POST" {
+					if req.Method == http.MethodPost {
 						f.deployments = append(f.deployments, want)
 					}
 					return serve
@@ -224,7 +224,7 @@ func TestEnsureDeploymentRefuses(t *testing.T) {
 		f := newFake()
 		// The configuration disappears between the look and the POST.
 		f.faults = func(req *http.Request) fault {
-			if req.Method == "POST" {
+			if req.Method == http.MethodPost {
 				f.boot = nil
 			}
 			return serve
@@ -427,7 +427,7 @@ func TestReleaseDeployment(t *testing.T) {
 			boot: []wire.BootConfig{rebootBootConfig()},
 			faults: func(f *fake) func(*http.Request) fault {
 				return func(req *http.Request) fault {
-					if req.Method == "PATCH" {
+					if req.Method == http.MethodPatch {
 						f.restart()
 						return die
 					}

@@ -109,6 +109,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	switch what {
 	case die, down, halfDead, actDie:
 		panic(http.ErrAbortHandler)
+	case serve, lose, garbage: // answered above
 	case hang:
 		_, _ = io.Copy(io.Discard, req.Body) // else HTTP/1 does not notice that the client left
 		<-req.Context().Done()
@@ -230,10 +231,10 @@ func (f *fake) act(w http.ResponseWriter, req *http.Request) {
 		}
 		i := at(d.MAC)
 		switch {
-		case req.Method == "POST" && i >= 0:
+		case req.Method == http.MethodPost && i >= 0:
 			f.refuse(w, updating, "Duplicate entry for MAC address [%s]", d.MAC)
 			return
-		case req.Method == "PATCH" && i < 0:
+		case req.Method == http.MethodPatch && i < 0:
 			f.refuse(w, updating, "Unable to find existing deployment for MAC address [%s]", d.MAC)
 			return
 		}

@@ -82,7 +82,11 @@ func configFor(t *testing.T, srv *httptest.Server, cert string) Config {
 }
 
 func TestCertificates(t *testing.T) {
-	stranger := func(t *testing.T) string { _, text := certificate(t, nil); return text }
+	stranger := func(t *testing.T) string {
+		t.Helper()
+		_, text := certificate(t, nil)
+		return text
+	}
 	for name, tc := range map[string]struct {
 		change func(*x509.Certificate)
 		pinned func(t *testing.T) string

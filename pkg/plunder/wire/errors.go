@@ -45,7 +45,7 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("%s: plunder refused: %s", e.Op, e.Message)
 }
 
-// ConflictError: the MAC or the address that a deployment asks for belongs to
+// ConflictError means that the MAC or the address that a deployment asks for belongs to
 // another deployment on the server. Nothing was written.
 type ConflictError struct {
 	MAC     string     // of the deployment that was to be written
@@ -64,7 +64,7 @@ func (e *ConflictError) Error() string {
 		e.Address, e.Other.MAC, e.Other.BootConfigName, e.Other.Config.Hostname)
 }
 
-// UnknownBootConfigError: the server has no boot configuration of that name.
+// UnknownBootConfigError means that the server has no boot configuration of that name.
 // It is found before anything is posted, because a POST with an unknown name
 // takes the machine off the unleased list (recording rejected-deployments).
 type UnknownBootConfigError struct {

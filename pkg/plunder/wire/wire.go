@@ -166,7 +166,7 @@ type MapDeployment struct {
 	Actions  []Action `json:"actions"`
 }
 
-// Action types.
+// ActionCommand is the type of an action that runs a command.
 const ActionCommand = "command"
 
 // Action is one SSH session on a host.
