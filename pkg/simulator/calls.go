@@ -8,7 +8,11 @@ import (
 )
 
 // maxCalls is how many calls are kept; older ones are forgotten, but still counted.
-const maxCalls = 50_000
+// Of bodies the newest maxBodies bytes are kept.
+const (
+	maxCalls  = 50_000
+	maxBodies = 16 << 20
+)
 
 // Call is one request that reached the server.
 type Call struct {
@@ -17,7 +21,7 @@ type Call struct {
 	Method   string
 	Path     string // as sent, "/deployment/00-50-56-a5-11-20"
 	Function string // method and pattern: "GET /deployment/{id}"; "" for an unknown path
-	Body     []byte
+	Body     []byte // nil when it is too old
 
 	// Only for OnResponse and, once it was answered, Calls:
 
@@ -31,6 +35,8 @@ type callLog struct {
 	mu         sync.Mutex
 	next       int
 	calls      []*Call
+	bodies     int // bytes of them
+	stripped   int // so many of calls have lost their body
 	counts     map[string]int
 	onRequest  []func(Call)
 	onResponse []func(Call)
@@ -52,7 +58,7 @@ func (s *Server) OnResponse(f func(Call)) {
 	s.calls.onResponse = append(s.calls.onResponse, f)
 }
 
-// Calls returns the recorded requests, oldest first.
+// Calls returns the recorded requests, oldest first; of very many, the newest.
 func (s *Server) Calls() []Call {
 	s.calls.mu.Lock()
 	defer s.calls.mu.Unlock()
@@ -80,16 +86,23 @@ func (s *Server) ForgetCalls() {
 	s.calls.mu.Lock()
 	defer s.calls.mu.Unlock()
 	s.calls.calls, s.calls.counts = nil, nil
+	s.calls.bodies, s.calls.stripped = 0, 0
 }
 
 func (l *callLog) arrived(c *Call) {
 	l.mu.Lock()
 	l.next++
 	c.Seq, c.Time = l.next, time.Now()
-	if len(l.calls) >= maxCalls {
-		l.calls = slices.Clone(l.calls[maxCalls/2:])
-	}
 	l.calls = append(l.calls, c)
+	l.bodies += len(c.Body)
+	for ; l.bodies > maxBodies || l.stripped < len(l.calls)-maxCalls; l.stripped++ {
+		old := l.calls[l.stripped]
+		l.bodies -= len(old.Body)
+		old.Body = nil
+	}
+	if len(l.calls) >= 2*maxCalls {
+		l.calls, l.stripped = slices.Clone(l.calls[maxCalls:]), l.stripped-maxCalls
+	}
 	if l.counts == nil {
 		l.counts = map[string]int{}
 	}

@@ -206,6 +206,14 @@ func (s *Server) Inject(f Fault) error {
 	return nil
 }
 
+// Heal ends all faults: from now on nothing goes wrong on purpose. What they did
+// stays done: a stranger keeps its address, a machine without power has none.
+func (s *Server) Heal() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = nil
+}
+
 // subjectFor completes what is known of a machine from its deployment and the rack.
 func (s *Server) subjectFor(mac, address, hostname string) subject {
 	x := subject{mac: mac, index: -1, address: address, hostname: hostname}
@@ -235,6 +243,9 @@ func (s *Server) subjectFor(mac, address, hostname string) subject {
 // inviteStrangers puts another machine at the address of every deployment that a
 // fault asks this for. It was there first, so it is the one that answers.
 func (s *Server) inviteStrangers() {
+	if !slices.ContainsFunc(s.faults, func(f *faultState) bool { return f.Kind == KindStranger }) {
+		return
+	}
 	for _, d := range s.mem.Deployments {
 		a := d.Config.Address
 		if s.strangers[a] != nil || d.BootConfigName == wire.RebootConfigName {

@@ -311,7 +311,9 @@ func TestOverlappingWrites(t *testing.T) {
 	write := func(a api, concurrently bool) {
 		var wg sync.WaitGroup
 		for i, mac := range macs {
-			one := func() { _, _ = a.try(http.MethodPost, "/deployment", deployment(mac, "preseed", "10.0.0.1"+string(rune('0'+i)), "x")) }
+			one := func() {
+				_, _ = a.try(http.MethodPost, "/deployment", deployment(mac, "preseed", "10.0.0.1"+string(rune('0'+i)), "x"))
+			}
 			if concurrently {
 				wg.Go(one)
 			} else {
@@ -380,11 +382,15 @@ func TestCalls(t *testing.T) {
 		if s.Count("POST /deployment") != 0 || len(s.Calls()) != 0 {
 			t.Error("not forgotten")
 		}
-		for range maxCalls + 10 {
-			s.calls.arrived(&Call{Function: "GET /x"})
+		for range 2*maxCalls + 10 {
+			s.calls.arrived(&Call{Function: "GET /x", Body: make([]byte, 1<<10)})
 		}
-		if n := len(s.Calls()); n > maxCalls || s.Count("GET /x") != maxCalls+10 {
+		calls = s.Calls()
+		if n := len(calls); n != maxCalls+10 || s.Count("GET /x") != 2*maxCalls+10 {
 			t.Errorf("%d calls kept, %d counted", n, s.Count("GET /x"))
+		}
+		if calls[0].Body != nil || calls[len(calls)-1].Body == nil || s.calls.bodies > maxBodies {
+			t.Errorf("%d bytes of bodies kept", s.calls.bodies)
 		}
 	})
 }

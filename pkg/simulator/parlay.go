@@ -272,7 +272,7 @@ func (j *job) line(a wire.Action) (string, error) {
 // local runs a line on the plunder server itself. No timeout applies, and the
 // output of a failure is lost.
 func (j *job) local(line, address string) result {
-	out, err := j.s.runLocal(j.life.ctx, line)
+	out, err := j.s.runLocal(j.life.ctx, line, j.s.world.RunLocal)
 	if err != nil {
 		return result{address: address, err: err}
 	}

@@ -52,7 +52,7 @@ func (s *Server) ssh(l *life, a wire.Action, line string, t target) (string, err
 		}
 	}
 	if !cmd.Combined {
-		out, err := s.runLocal(ctx, a.CommandPipeCmd)
+		out, err := s.runLocal(ctx, a.CommandPipeCmd, s.world.RunPipe)
 		if ctx.Err() != nil {
 			return hang(l)
 		}
@@ -174,11 +174,11 @@ func (s *Server) strike(kind string, t target, stop func()) {
 }
 
 // runLocal runs a line with bash on the plunder server.
-func (s *Server) runLocal(ctx context.Context, line string) (string, error) {
+func (s *Server) runLocal(ctx context.Context, line string, run func(context.Context, string) host.Result) (string, error) {
 	s.mu.Lock()
 	s.advance(time.Now())
 	s.mu.Unlock()
-	res := s.world.RunLocal(ctx, line)
+	res := run(ctx, line)
 	switch {
 	case res.Err != nil:
 		return "", res.Err

@@ -52,6 +52,8 @@ type Command struct {
 	// Combined says whether standard error belongs to the output, as in sessions
 	// without a pipe.
 	Combined bool
+	// Raw leaves line ends at the end of the output.
+	Raw bool
 }
 
 // Result is what a session gave.
@@ -370,7 +372,11 @@ func (h *Host) Run(ctx context.Context, c Command) Result {
 	}
 	cancel(nil)
 	s.ses.end()
-	return Result{Output: strings.TrimRight(out.String(), "\r\n"), Exit: status, Err: err}
+	text := out.String()
+	if !c.Raw {
+		text = strings.TrimRight(text, "\r\n")
+	}
+	return Result{Output: text, Exit: status, Err: err}
 }
 
 // loginEnv is what sshd and sudo leave of an environment.

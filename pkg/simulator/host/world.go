@@ -55,16 +55,26 @@ func (w *World) At(address string) *Host {
 // RunLocal runs a command line with bash on the plunder server. The server's shell
 // has the usual small programs and the network, and nothing else.
 func (w *World) RunLocal(ctx context.Context, line string) Result {
+	return w.local().Run(ctx, Command{Line: line, Combined: true})
+}
+
+// RunPipe is RunLocal for a command whose output feeds another: it gives the bytes
+// of its standard output as they are.
+func (w *World) RunPipe(ctx context.Context, line string) Result {
+	return w.local().Run(ctx, Command{Line: line, Raw: true})
+}
+
+// local is the plunder server's own shell.
+func (w *World) local() *Host {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.server == nil {
 		w.server = newHost(Config{HostName: "plunder", User: "root", Profile: ProfileNoble, World: w})
 		w.server.server = true
 		w.server.install()
 		w.server.boot()
 	}
-	h := w.server
-	w.mu.Unlock()
-	return h.Run(ctx, Command{Line: line, Combined: true})
+	return w.server
 }
 
 // connect is what bash does for /dev/tcp/ADDRESS/PORT: a host that is up answers
