@@ -94,7 +94,12 @@ func (m *machine) installKubernetes(ctx context.Context) error {
 		}
 		m.done("container runtime, kubelet and kubeadm are installed")
 	}
-	if m.plan.Init && !c.initialized() {
+	if m.plan.Machine.ControlPlane {
+		// Initialised on this machine, but not on its record: a run was killed between
+		// the two. Doing it again reads the same log, or finds it done on the host.
+		if on := c.initializedOn(); on != "" && on != m.key.Name {
+			return m.fail(&SafetyError{fmt.Sprintf("Cluster %s was initialised on Machine %s/%s; a second control plane machine is not supported", c.spec.Key, c.spec.Namespace, on)})
+		}
 		return m.initCluster(ctx, c, guard)
 	}
 	return m.join(ctx, c, guard)
@@ -103,10 +108,14 @@ func (m *machine) installKubernetes(ctx context.Context) error {
 // reached reports whether the record says that a step is done.
 func (m *machine) reached(s event.Step) bool { return m.rec.Step == string(s) }
 
-func (c *cluster) initialized() bool {
+// initializedOn is the name of the Machine on which kubeadm init ended well, or "".
+func (c *cluster) initializedOn() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.rec.Initialized
+	if !c.rec.Initialized {
+		return ""
+	}
+	return c.rec.InitMachine
 }
 
 // initCluster runs kubeadm init. The token that it is given is not used for joins:
@@ -202,7 +211,7 @@ func (r *run) token() translate.Token {
 }
 
 func (m *machine) awaitControlPlane(ctx context.Context, c *cluster) error {
-	if c.initMachine == nil && !c.initialized() {
+	if c.initMachine == nil && c.initializedOn() == "" {
 		return fmt.Errorf("Cluster %s has no initialised control plane, and none is among the given machines", c.spec.Key) //nolint:staticcheck // a kind's name
 	}
 	spec := m.spec("wait for the control plane")
