@@ -15,9 +15,10 @@ import (
 
 const (
 	// startGrace is how long, in intervals, a posted job may show no entry at all
-	// before it counts as never started (30s by default). Its first action is a guard
-	// that ends within an SSH session.
-	startGrace = 15
+	// before it counts as never started (70s by default). It must be longer than the
+	// limit of the first action, a guard (one minute): a job on a slow host is not lost,
+	// and two of them at once must not be.
+	startGrace = 35
 	// maxPosts bounds how often one job is posted anew after it was lost.
 	maxPosts = 4
 	// postsInFlight bounds POST /parlay calls at once: each costs the server time
@@ -81,6 +82,7 @@ func (r *run) runJob(ctx context.Context, j job) (wire.Log, error) {
 		}
 		l, err := r.followJob(ctx, j, id)
 		var de *dialError
+		var ae *actionError
 		switch {
 		case err == nil:
 			return l, nil
@@ -90,6 +92,9 @@ func (r *run) runJob(ctx context.Context, j job) (wire.Log, error) {
 			// The guard could not even connect, so nothing ran: the host may be rebooting.
 			dials, posts = dials+1, posts-1
 			j.observe(de.Error() + "; trying again")
+		case errors.As(err, &ae) && id == j.adopt:
+			// The failure of an earlier run, which ended before it could say so.
+			j.observe("posted by an earlier run: " + ae.Error() + "; trying again")
 		default:
 			return l, err
 		}
@@ -221,7 +226,7 @@ func (r *run) followJob(ctx context.Context, j job, id string) (wire.Log, error)
 		case p.failed != nil && len(p.entries) == 1 && neverConnected(p.failed.Error):
 			return "", &dialError{p.failed.Error}
 		case p.failed != nil:
-			return "", errors.New(translate.Explain(*p.failed))
+			return "", &actionError{translate.Explain(*p.failed)}
 		case len(p.entries) == len(actions):
 			return "", nil
 		case len(p.entries) < seen:
@@ -279,6 +284,11 @@ func progress(l wire.Log, actions []wire.Action, id string) jobProgress {
 type dialError struct{ text string }
 
 func (e *dialError) Error() string { return e.text }
+
+// actionError: an action of the job failed, and so did the job.
+type actionError struct{ text string }
+
+func (e *actionError) Error() string { return e.text }
 
 func neverConnected(text string) bool {
 	return strings.HasPrefix(text, "dial tcp ") || strings.HasPrefix(text, "ssh: handshake failed")

@@ -217,10 +217,10 @@ func (m *machine) finish(ctx context.Context, err error) {
 		r.emit(m.event(event.Event{Type: event.Ready, Elapsed: elapsed, ProviderID: m.rec.ProviderID, Message: "ready as " + m.rec.ProviderID}))
 		return
 	}
-	if m.plan != nil && m.plan.Init {
-		r.clusters[m.plan.Machine.Cluster.Key].fail(fmt.Errorf("control plane Machine %s: %w", m.key, err))
-	}
 	m.err = m.fail(err)
+	if m.plan != nil && m.plan.Init {
+		r.clusters[m.plan.Machine.Cluster.Key].fail(fmt.Errorf("control plane %w", m.err))
+	}
 	var me *MachineError
 	errors.As(m.err, &me)
 	if me.Next == "" {

@@ -42,7 +42,7 @@ func newRack(t testing.TB, cfg simulator.Config) *rack {
 	def(&cfg.KubernetesInstall, 4*time.Minute)
 	def(&cfg.BootLoop, 10*time.Second)
 	def(&cfg.BootTime, 40*time.Second)
-	r := &rack{t: t, sim: simulator.New(cfg), store: state.NewMemory()}
+	r := &rack{t: t, sim: simulator.New(cfg), store: state.NewMemory(), opts: apply.Options{Resume: "capplunder apply"}}
 	client, err := plunder.New(plunder.Config{URL: "http://plunder.test", AllowHTTP: true}, plunder.WithTransport(r.sim))
 	if err != nil {
 		t.Fatal(err)
