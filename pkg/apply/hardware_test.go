@@ -1,6 +1,9 @@
 package apply
 
 import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +49,16 @@ func TestAssign(t *testing.T) {
 		{
 			name: "overlapping pools are matched so that all get one", reqs: []request{want("cp1", macA, macB), want("cp2", macA)}, hw: hardware{leases: all},
 			got: map[string]string{"cp1": macB, "cp2": macA},
+		},
+		{
+			name: "machines of one pool take it in order", reqs: []request{want("cp1", macA, macB), want("cp2", macA, macB)}, hw: hardware{leases: all},
+			got: map[string]string{"cp1": macA, "cp2": macB},
+		},
+		{
+			name: "a long pool is not explained to its end",
+			reqs: []request{want("cp", "02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:03", "02:00:00:00:00:04", "02:00:00:00:00:05",
+				"02:00:00:00:00:06", "02:00:00:00:00:07", "02:00:00:00:00:08", "02:00:00:00:00:09", "02:00:00:00:00:0a")},
+			why: map[string]string{"cp": "plunder has not seen 02:00:00:00:00:08 boot; and 2 more"},
 		},
 		{
 			name: "stale hardware is not there", reqs: []request{want("cp")}, hw: hardware{leases: []wire.Lease{seen(macA, 11*time.Minute)}},
@@ -117,5 +130,47 @@ func TestAssign(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestMatchPinnedIsLargest compares with trying everything, on small random pools.
+func TestMatchPinnedIsLargest(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for round := range 2000 {
+		macs := []string{"a", "b", "c", "d", "e", "f"}
+		reqs := make([]request, 1+random.IntN(6))
+		for i := range reqs {
+			random.Shuffle(len(macs), func(a, b int) { macs[a], macs[b] = macs[b], macs[a] })
+			reqs[i] = request{key: capi.Key{Name: fmt.Sprint(i)}, macs: slices.Clone(macs[:random.IntN(4)])}
+		}
+		usable := func(mac string) bool { return mac != "f" }
+
+		var most func(i int, used string) int
+		most = func(i int, used string) int {
+			if i == len(reqs) {
+				return 0
+			}
+			best := most(i+1, used)
+			for _, mac := range reqs[i].macs {
+				if usable(mac) && !strings.Contains(used, mac) {
+					best = max(best, 1+most(i+1, used+mac))
+				}
+			}
+			return best
+		}
+
+		given, used := 0, map[string]bool{}
+		for i, mac := range matchPinned(reqs, usable) {
+			if mac == "" {
+				continue
+			}
+			if given++; used[mac] || !usable(mac) || !slices.Contains(reqs[i].macs, mac) {
+				t.Fatalf("round %d: %v: machine %d must not have %s", round, reqs, i, mac)
+			}
+			used[mac] = true
+		}
+		if want := most(0, ""); given != want {
+			t.Fatalf("round %d: %v: %d machines have hardware, %d could", round, reqs, given, want)
+		}
 	}
 }

@@ -24,7 +24,7 @@ import (
 const (
 	MaxFileSize  = 16 << 20 // bytes of one file, URL or standard input
 	MaxInputSize = 64 << 20 // bytes of all together
-	MaxFiles     = 1000     // files
+	MaxFiles     = 10_000   // files: a thousand machines may have several each
 )
 
 // stdinName is standard input, as a path and in messages.

@@ -234,13 +234,17 @@ func (failing) Read([]byte) (int, error) { return 0, errors.New("the pipe broke"
 
 func TestTooManyFiles(t *testing.T) {
 	dir := t.TempDir()
+	one := filepath.Join(dir, "one")
+	if err := os.WriteFile(one, []byte("a: 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for i := range state.MaxFiles + 1 {
-		if err := os.WriteFile(filepath.Join(dir, strconv.Itoa(10000+i)+".yaml"), []byte("a: 1\n"), 0o600); err != nil {
+		if err := os.Link(one, filepath.Join(dir, strconv.Itoa(100000+i)+".yaml")); err != nil {
 			t.Fatal(err)
 		}
 	}
 	_, err := state.Files(t.Context(), state.FileOptions{Paths: []string{dir}})
-	refused(t, err, dir, "DIR/11000.yaml: more than 1000 files: give them in smaller groups")
+	refused(t, err, dir, "DIR/110000.yaml: more than 10000 files: give them in smaller groups")
 }
 
 // TestStdinIsLeftBehind: nobody types anything and the user presses Ctrl-C.
