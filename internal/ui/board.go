@@ -48,6 +48,11 @@ func (b *board) add(e event.Event) bool {
 		b.running[e.Machine] = t
 		return changed
 	case event.NoHardware:
+		if e.Next != "" { // for good: while there is hope, there is no other command to type
+			delete(b.running, e.Machine)
+			b.finished[e.Machine] = true
+			return true
+		}
 		t, ok := b.running[e.Machine]
 		if !ok {
 			t = task{machine: e.Machine, step: e.Step, since: e.Time}

@@ -64,3 +64,16 @@ func TestBoardForgetsWhatEnded(t *testing.T) {
 		t.Errorf("still running: %v", tasks)
 	}
 }
+
+func TestNoHardwareForGood(t *testing.T) {
+	b := newBoard()
+	for _, next := range []string{"", "capplunder get unleased"} {
+		b.add(event.Event{Time: at(0), Type: event.NoHardware, Machine: "default/a", Step: event.StepHardware, Next: next})
+		if got, want := len(b.tasks()), 1; next == "" && got != want {
+			t.Errorf("while it waits: %d tasks, want %d", got, want)
+		}
+	}
+	if len(b.tasks()) > 0 || !b.finished["default/a"] {
+		t.Errorf("still running: %v", b.tasks())
+	}
+}
