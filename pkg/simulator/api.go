@@ -2,12 +2,11 @@ package simulator
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
-
-	"sigs.k8s.io/yaml"
 
 	"github.com/plunder-app/capplunder/pkg/plunder/wire"
 )
@@ -56,11 +55,11 @@ func (s *Server) getConfig(r *request) reply {
 	return s.locked(r, func(m *memory) reply { return s.ok(m.Config) })
 }
 
-// postConfig replaces parts of the configuration. The real server starts its
-// services anew, so that DHCP forgets whom it has seen.
+// postConfig replaces parts of the configuration. The real server takes YAML as
+// well, and starts its services anew, so that DHCP forgets whom it has seen.
 func (s *Server) postConfig(r *request) reply {
 	return s.locked(r, func(m *memory) reply {
-		if err := yaml.Unmarshal(r.body, &m.Config); err != nil {
+		if err := json.Unmarshal(r.body, &m.Config); err != nil {
 			return s.failed(errServer, "Unable to parse configuration as either yaml or json")
 		}
 		m.Unleased, m.Leases = nil, nil
@@ -129,12 +128,13 @@ func (s *Server) getDeployment(r *request) reply {
 	})
 }
 
-// postDeployments replaces the whole set, global configuration included.
+// postDeployments replaces the whole set, global configuration included. The real
+// server takes YAML as well.
 func (s *Server) postDeployments(r *request) reply {
 	return s.write(r, func(m *memory, _ []wire.Deployment) ([]wire.Deployment, error) {
 		var all wire.Deployments
-		if err := yaml.Unmarshal(r.body, &all); err != nil {
-			return nil, fmt.Errorf("Unable to parse configuration as either yaml or json\n %w", err) //nolint:staticcheck,revive // plunder's words
+		if err := json.Unmarshal(r.body, &all); err != nil {
+			return nil, said("Unable to parse configuration as either yaml or json\n %v", err)
 		}
 		if len(all.Deployments) > 0 {
 			m.Global = all.GlobalConfig
@@ -143,27 +143,31 @@ func (s *Server) postDeployments(r *request) reply {
 	})
 }
 
-// errParse is what the server makes of a body that is not a deployment.
-func errParse() error {
-	return fmt.Errorf("Unable to parse deployment configuration") //nolint:staticcheck,revive // plunder's words
-}
+// saidError is an error in plunder's own words.
+type saidError string
 
-// handlerPanic stands for a handler that panics: nobody answers.
-type handlerPanic struct{}
+func (e saidError) Error() string { return string(e) }
 
-func (handlerPanic) Error() string { return "the handler panicked" }
+func said(format string, args ...any) error { return saidError(fmt.Sprintf(format, args...)) }
+
+const (
+	// errParse is what the server makes of a body that is not a deployment.
+	errParse = saidError("Unable to parse deployment configuration")
+	// errPanic stands for a handler that panics: nobody answers.
+	errPanic = saidError("the handler panicked")
+)
 
 func (s *Server) postDeployment(r *request) reply {
 	var d wire.Deployment
 	if err := json.Unmarshal(r.body, &d); err != nil {
-		return s.failed(errDeployment, errParse().Error())
+		return s.failed(errDeployment, errParse.Error())
 	}
 	return s.write(r, func(m *memory, set []wire.Deployment) ([]wire.Deployment, error) {
 		if m.find(d.MAC) >= 0 {
-			return nil, fmt.Errorf("Duplicate entry for MAC address [%s]", d.MAC) //nolint:staticcheck,revive // plunder's words
+			return nil, said("Duplicate entry for MAC address [%s]", d.MAC)
 		}
 		if !m.dropUnleased(d.MAC) {
-			return nil, handlerPanic{}
+			return nil, errPanic
 		}
 		return append(set, d), nil
 	})
@@ -173,7 +177,7 @@ func (s *Server) patchDeployment(r *request) reply {
 	if r.id == "global" {
 		var global wire.HostConfig
 		if err := json.Unmarshal(r.body, &global); err != nil {
-			return s.failed("Error updating Global Configuration", errParse().Error())
+			return s.failed("Error updating Global Configuration", errParse.Error())
 		}
 		return s.locked(r, func(m *memory) reply {
 			m.Global = global
@@ -182,7 +186,7 @@ func (s *Server) patchDeployment(r *request) reply {
 	}
 	var d wire.Deployment
 	if err := json.Unmarshal(r.body, &d); err != nil {
-		return s.failed(errDeployment, errParse().Error())
+		return s.failed(errDeployment, errParse.Error())
 	}
 	mac := strings.ReplaceAll(r.id, "-", ":")
 	if mac == "" {
@@ -191,7 +195,7 @@ func (s *Server) patchDeployment(r *request) reply {
 	return s.write(r, func(_ *memory, set []wire.Deployment) ([]wire.Deployment, error) {
 		i := slices.IndexFunc(set, func(x wire.Deployment) bool { return x.MAC == mac })
 		if i < 0 {
-			return nil, fmt.Errorf("Unable to find existing deployment for MAC address [%s]", mac) //nolint:staticcheck,revive // plunder's words
+			return nil, said("Unable to find existing deployment for MAC address [%s]", mac)
 		}
 		return append(slices.Delete(set, i, i+1), d), nil // to the end of the list
 	})
@@ -202,7 +206,7 @@ func (s *Server) remove(r *request, name string, matches func(wire.Deployment) b
 	return s.write(r, func(_ *memory, set []wire.Deployment) ([]wire.Deployment, error) {
 		i := slices.IndexFunc(set, matches)
 		if i < 0 {
-			return nil, fmt.Errorf("Unable to find existing deployment for Address [%s]", name) //nolint:staticcheck,revive // plunder's words
+			return nil, said("Unable to find existing deployment for Address [%s]", name)
 		}
 		return slices.Delete(set, i, i+1), nil
 	})
@@ -266,7 +270,7 @@ func (s *Server) write(r *request, change func(*memory, []wire.Deployment) ([]wi
 	case err == nil:
 		s.inviteStrangers()
 		return s.ok(nil)
-	case err == error(handlerPanic{}): //nolint:errorlint // it is never wrapped
+	case errors.Is(err, errPanic):
 		return aborted()
 	default:
 		return s.failed(errDeployment, err.Error())

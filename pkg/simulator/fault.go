@@ -182,10 +182,8 @@ type faultState struct {
 // when none is given), and counts it. Call with mu held.
 func (s *Server) fault(step string, x subject, kinds ...string) *Fault {
 	for _, f := range s.faults {
-		if f.Step != step && !(strings.HasPrefix(f.Step, stepAction) && strings.HasPrefix(step, f.Step)) {
-			continue
-		}
-		if len(kinds) > 0 && !slices.Contains(kinds, f.Kind) || f.Times > 0 && f.used >= f.Times || !f.concerns(x) {
+		here := f.Step == step || strings.HasPrefix(f.Step, stepAction) && strings.HasPrefix(step, f.Step)
+		if !here || len(kinds) > 0 && !slices.Contains(kinds, f.Kind) || f.Times > 0 && f.used >= f.Times || !f.concerns(x) {
 			continue
 		}
 		f.used++

@@ -74,33 +74,39 @@ func (a api) deployed(mac string) bool {
 
 func TestRequestFaults(t *testing.T) {
 	d := deployment(macA, "preseed", ipA, "worker-ab1cd")
-	for text, check := range map[string]func(*testing.T, api, wire.Envelope, error){
-		"worker/post=die,times=1": func(t *testing.T, a api, _ wire.Envelope, err error) {
+	for text, check := range map[string]func(api, wire.Envelope, error){
+		"worker/post=die,times=1": func(a api, _ wire.Envelope, err error) {
+			t := a.t
 			if !errors.Is(err, io.EOF) || a.deployed(macA) {
 				t.Errorf("%v, deployed %v", err, a.deployed(macA))
 			}
 		},
-		macA + "/post=drop,times=1": func(t *testing.T, a api, _ wire.Envelope, err error) {
+		macA + "/post=drop,times=1": func(a api, _ wire.Envelope, err error) {
+			t := a.t
 			if !errors.Is(err, io.EOF) || !a.deployed(macA) {
 				t.Errorf("%v, deployed %v", err, a.deployed(macA))
 			}
 		},
-		ipA + "/post=lose,times=1": func(t *testing.T, a api, env wire.Envelope, err error) {
+		ipA + "/post=lose,times=1": func(a api, env wire.Envelope, err error) {
+			t := a.t
 			if err != nil || env.Error != "" || a.deployed(macA) {
 				t.Errorf("%v %+v, deployed %v", err, env, a.deployed(macA))
 			}
 		},
-		"#0/post=fail,times=1": func(t *testing.T, a api, env wire.Envelope, err error) {
+		"#0/post=fail,times=1": func(a api, env wire.Envelope, err error) {
+			t := a.t
 			if err != nil || env.Error == "" || a.deployed(macA) {
 				t.Errorf("%v %+v, deployed %v", err, env, a.deployed(macA))
 			}
 		},
-		"post=hang,times=1": func(t *testing.T, a api, _ wire.Envelope, err error) {
+		"post=hang,times=1": func(a api, _ wire.Envelope, err error) {
+			t := a.t
 			if !errors.Is(err, context.DeadlineExceeded) || a.deployed(macA) {
 				t.Errorf("%v, deployed %v", err, a.deployed(macA))
 			}
 		},
-		"post=crash,times=1": func(t *testing.T, a api, _ wire.Envelope, err error) {
+		"post=crash,times=1": func(a api, _ wire.Envelope, err error) {
+			t := a.t
 			if !errors.Is(err, io.EOF) {
 				t.Errorf("%v", err)
 			}
@@ -112,18 +118,20 @@ func TestRequestFaults(t *testing.T) {
 				t.Error("the deployment outlived the crash")
 			}
 		},
-		"other/post=die": func(t *testing.T, a api, env wire.Envelope, err error) {
+		"other/post=die": func(a api, env wire.Envelope, err error) {
+			t := a.t
 			if err != nil || env.Error != "" || !a.deployed(macA) {
 				t.Errorf("another machine's fault struck: %v %+v", err, env)
 			}
 		},
 	} {
 		t.Run(text, func(t *testing.T) {
-			bubble(t, slow(Config{MACs: []string{macA}, Faults: faults(t, text)}), func(t *testing.T, a api) {
+			bubble(t, slow(Config{MACs: []string{macA}, Faults: faults(t, text)}), func(a api) {
+				t := a.t
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
 				env, err := a.send(ctx, http.MethodPost, "/deployment", []byte(`{"mac":"`+macA+`","bootConfigName":"preseed","config":{"address":"`+ipA+`","hostname":"worker-ab1cd"}}`))
-				check(t, a, env, err)
+				check(a, env, err)
 				if !a.deployed(macA) { // the fault is over
 					a.post(d)
 				}
@@ -135,7 +143,8 @@ func TestRequestFaults(t *testing.T) {
 
 func TestOtherRequestFaults(t *testing.T) {
 	upRack(t, Config{Faults: faults(t, "worker/patch=die,times=1", "worker/delete=lose,times=1", "worker/parlay=fail,times=1", "worker/log=fail,times=1")},
-		func(t *testing.T, a api) {
+		func(a api) {
+			t := a.t
 			released := deployment(macB, "preseed", ipB, "worker-x2y3z")
 			if _, err := a.try(http.MethodPatch, "/deployment/"+dashed(macB), released); !errors.Is(err, io.EOF) {
 				t.Errorf("patch: %v", err)
@@ -167,7 +176,8 @@ func TestInstallFaults(t *testing.T) {
 		"install=fail,times=1": "up",
 	} {
 		t.Run(text, func(t *testing.T) {
-			bubble(t, slow(Config{MACs: []string{macA}, Faults: faults(t, text)}), func(t *testing.T, a api) {
+			bubble(t, slow(Config{MACs: []string{macA}, Faults: faults(t, text)}), func(a api) {
+				t := a.t
 				a.post(deployment(macA, "preseed", ipA, "one"))
 				time.Sleep(8 * time.Minute)
 				if want == "up" && a.phase(macA) == "up" {
@@ -190,7 +200,8 @@ func TestSSHFaults(t *testing.T) {
 		"worker/ssh=fail,times=1":   "ssh: handshake failed: ssh: unable to authenticate, attempted methods [none publickey], no supported methods remain",
 	} {
 		t.Run(text, func(t *testing.T) {
-			upRack(t, Config{Faults: faults(t, text)}, func(t *testing.T, a api) {
+			upRack(t, Config{Faults: faults(t, text)}, func(a api) {
+				t := a.t
 				if l := a.run(ipA, command("x", "true")); l.State != "Completed" {
 					t.Errorf("the other machine: %+v", l)
 				}
@@ -206,7 +217,8 @@ func TestSSHFaults(t *testing.T) {
 }
 
 func TestStranger(t *testing.T) {
-	bubble(t, slow(Config{MACs: []string{macA}, Faults: faults(t, "one/ssh=stranger")}), func(t *testing.T, a api) {
+	bubble(t, slow(Config{MACs: []string{macA}, Faults: faults(t, "one/ssh=stranger")}), func(a api) {
+		t := a.t
 		a.post(deployment(macA, "preseed", ipA, "one-abcde"))
 		const who = "hostname; cat /sys/class/net/eth0/address"
 		got := a.output(ipA, who)
@@ -229,7 +241,8 @@ func TestActionFaults(t *testing.T) {
 		"worker/action:kube=die,times=1,after=20s": {"", "up"}, // it ended before that
 	} {
 		t.Run(text, func(t *testing.T) {
-			upRack(t, Config{Faults: faults(t, text)}, func(t *testing.T, a api) {
+			upRack(t, Config{Faults: faults(t, text)}, func(a api) {
+				t := a.t
 				if l := a.run(ipA, command("kubeadm", "true")); l.State != "Completed" {
 					t.Errorf("the other machine: %+v", l)
 				}
@@ -244,7 +257,8 @@ func TestActionFaults(t *testing.T) {
 			})
 		})
 	}
-	upRack(t, Config{CrashDown: time.Minute, Faults: faults(t, "action:kube=crash,times=1,after=5s")}, func(t *testing.T, a api) {
+	upRack(t, Config{CrashDown: time.Minute, Faults: faults(t, "action:kube=crash,times=1,after=5s")}, func(a api) {
+		t := a.t
 		a.parlay(ipA, command("kubeadm", "sleep 10"))
 		time.Sleep(6 * time.Second)
 		if _, err := a.try(http.MethodGet, "/config", nil); !errors.Is(err, syscall.ECONNREFUSED) {
@@ -254,7 +268,8 @@ func TestActionFaults(t *testing.T) {
 }
 
 func TestCrash(t *testing.T) {
-	upRack(t, Config{MACs: []string{macA, macB, "00:50:56:00:00:03"}, FirmwareRetry: 5 * time.Minute}, func(t *testing.T, a api) {
+	upRack(t, Config{MACs: []string{macA, macB, "00:50:56:00:00:03"}, FirmwareRetry: 5 * time.Minute}, func(a api) {
+		t := a.t
 		a.run(ipA, command("x", "true"))
 		a.parlay(ipB, command("long", "sleep 50; touch /root/done"))
 		time.Sleep(5 * time.Second)
@@ -322,19 +337,22 @@ func TestOverlappingWrites(t *testing.T) {
 		}
 		wg.Wait()
 	}
-	bubble(t, Config{Machines: -1, RaceWindow: time.Millisecond}, func(t *testing.T, a api) {
+	bubble(t, Config{Machines: -1, RaceWindow: time.Millisecond}, func(a api) {
+		t := a.t
 		write(a, true)
 		if n := a.s.Stats().Deployments; n != 1 {
 			t.Errorf("of three writes at once %d are there, want 1", n)
 		}
 	})
-	bubble(t, Config{Machines: -1, RaceWindow: time.Millisecond}, func(t *testing.T, a api) {
+	bubble(t, Config{Machines: -1, RaceWindow: time.Millisecond}, func(a api) {
+		t := a.t
 		write(a, false)
 		if n := a.s.Stats().Deployments; n != 3 {
 			t.Errorf("of three writes one after the other %d are there, want 3", n)
 		}
 	})
-	bubble(t, Config{Machines: -1, RaceWindow: time.Millisecond, RaceCrash: 2}, func(t *testing.T, a api) {
+	bubble(t, Config{Machines: -1, RaceWindow: time.Millisecond, RaceCrash: 2}, func(a api) {
+		t := a.t
 		write(a, true)
 		if _, err := a.try(http.MethodGet, "/config", nil); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("after two overlaps: %v", err)

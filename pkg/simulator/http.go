@@ -26,7 +26,7 @@ type request struct {
 	vars     map[string]string // all variables of the path
 	body     []byte
 	life     *life
-	client   context.Context // ends when the client gives up; the real server never looks
+	gone     <-chan struct{} // the client has given up; the real server never looks
 	function string
 }
 
@@ -158,8 +158,11 @@ func refused(addr string) error {
 // address is a net.Addr for messages.
 type address string
 
+// Network implements net.Addr.
 func (a address) Network() string { return "tcp" }
-func (a address) String() string  { return string(a) }
+
+// String implements net.Addr.
+func (a address) String() string { return string(a) }
 
 func response(r *http.Request, rep reply) *http.Response {
 	h := http.Header{
@@ -193,7 +196,7 @@ func (s *Server) serve(client context.Context, method, path string, body []byte)
 	s.calls.arrived(call)
 	switch {
 	case e != nil:
-		rep = s.do(e, &request{id: vars["id"], vars: vars, body: body, life: life, client: client, function: call.Function})
+		rep = s.do(e, &request{id: vars["id"], vars: vars, body: body, life: life, gone: client.Done(), function: call.Function})
 		if life.over() { // the process that was to answer is gone
 			rep = aborted()
 		}
@@ -227,7 +230,7 @@ func (s *Server) do(e *endpoint, r *request) reply {
 		return s.failed("Error performing the request", "simulated fault")
 	case KindHang:
 		select {
-		case <-r.client.Done():
+		case <-r.gone:
 		case <-r.life.ctx.Done():
 		}
 	case KindCrash:

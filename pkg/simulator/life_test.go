@@ -27,7 +27,7 @@ func slow(c Config) Config {
 	return c
 }
 
-func bubble(t *testing.T, cfg Config, f func(t *testing.T, a api)) {
+func bubble(t *testing.T, cfg Config, f func(a api)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := New(cfg)
@@ -36,15 +36,8 @@ func bubble(t *testing.T, cfg Config, f func(t *testing.T, a api)) {
 				t.Error(err)
 			}
 		}()
-		f(t, api{t, s})
+		f(api{t, s})
 	})
-}
-
-func eachVersion(t *testing.T, f func(t *testing.T, version string)) {
-	t.Helper()
-	for _, v := range Versions() {
-		t.Run(v, func(t *testing.T) { f(t, v) })
-	}
 }
 
 // placeholder keeps the reboot loop alive, and real deployments from being the last.
@@ -55,7 +48,8 @@ func (a api) placeholder() {
 }
 
 func TestBlankMachinesAreSeenAgainAndAgain(t *testing.T) {
-	bubble(t, slow(Config{MACs: []string{macA, macB}}), func(t *testing.T, a api) {
+	bubble(t, slow(Config{MACs: []string{macA, macB}}), func(a api) {
+		t := a.t
 		first := a.unleased()
 		if len(first) != 2 || first[0].MAC != macA || first[1].MAC != macB || !first[0].Time.Before(first[1].Time) {
 			t.Fatalf("at the beginning: %v", first)
@@ -81,7 +75,8 @@ func TestBlankMachinesAreSeenAgainAndAgain(t *testing.T) {
 // A server without any deployment has no loop: machines are seen when their
 // firmware gets around to booting once more.
 func TestEmptyServerHasNoLoop(t *testing.T) {
-	bubble(t, slow(Config{MACs: []string{macA}, FirmwareRetry: 3 * time.Minute}), func(t *testing.T, a api) {
+	bubble(t, slow(Config{MACs: []string{macA}, FirmwareRetry: 3 * time.Minute}), func(a api) {
+		t := a.t
 		time.Sleep(20 * time.Second)
 		boots := a.s.Machines()[0].Boots
 		time.Sleep(time.Hour)
@@ -101,33 +96,37 @@ func TestEmptyServerHasNoLoop(t *testing.T) {
 }
 
 func TestInstall(t *testing.T) {
-	eachVersion(t, func(t *testing.T, version string) {
-		bubble(t, slow(Config{Version: version, MACs: []string{macA, macB}}), func(t *testing.T, a api) {
-			a.post(deployment(macB, "preseed", ipB, "worker-ab1cd"))
-			began := time.Now()
-			if !a.seen(macB).IsZero() {
-				t.Error("a machine with a deployment is listed as unleased")
-			}
-			if l := a.run(ipB, command("uptime", "uptime")); l.State != wire.StateFailed || l.Entries[0].Error != "dial tcp 192.168.1.124:22: i/o timeout" {
-				t.Errorf("while nobody is there: %+v", l)
-			}
-			a.await(macB, "installing", 15*time.Second)
-			a.await(macB, "up", 6*time.Minute)
-			if took := time.Since(began); took < 4*time.Minute || took > 6*time.Minute {
-				t.Errorf("the installation took %s", took)
-			}
-			if got := a.output(ipB, "hostname; id -un; grep -h -v 00:00:00:00:00:00 /sys/class/net/*/address"); got != "worker-ab1cd\nroot\n"+macB {
-				t.Errorf("the host says %q", got)
-			}
-			if !a.seen(macB).IsZero() || a.seen(macA).IsZero() {
-				t.Errorf("unleased: %v", a.unleased())
-			}
+	for _, version := range Versions() {
+		t.Run(version, func(t *testing.T) {
+			bubble(t, slow(Config{Version: version, MACs: []string{macA, macB}}), func(a api) {
+				t := a.t
+				a.post(deployment(macB, "preseed", ipB, "worker-ab1cd"))
+				began := time.Now()
+				if !a.seen(macB).IsZero() {
+					t.Error("a machine with a deployment is listed as unleased")
+				}
+				if l := a.run(ipB, command("uptime", "uptime")); l.State != wire.StateFailed || l.Entries[0].Error != "dial tcp 192.168.1.124:22: i/o timeout" {
+					t.Errorf("while nobody is there: %+v", l)
+				}
+				a.await(macB, "installing", 15*time.Second)
+				a.await(macB, "up", 6*time.Minute)
+				if took := time.Since(began); took < 4*time.Minute || took > 6*time.Minute {
+					t.Errorf("the installation took %s", took)
+				}
+				if got := a.output(ipB, "hostname; id -un; grep -h -v 00:00:00:00:00:00 /sys/class/net/*/address"); got != "worker-ab1cd\nroot\n"+macB {
+					t.Errorf("the host says %q", got)
+				}
+				if !a.seen(macB).IsZero() || a.seen(macA).IsZero() {
+					t.Errorf("unleased: %v", a.unleased())
+				}
+			})
 		})
-	})
+	}
 }
 
 func TestDeploymentChangesNothingUntilTheNextBoot(t *testing.T) {
-	bubble(t, slow(Config{MACs: []string{macA}}), func(t *testing.T, a api) {
+	bubble(t, slow(Config{MACs: []string{macA}}), func(a api) {
+		t := a.t
 		a.post(deployment(macA, "preseed", ipA, "one"))
 		a.await(macA, "up", 10*time.Minute)
 		id := a.output(ipA, "cat /proc/sys/kernel/random/boot_id")
@@ -160,22 +159,24 @@ func wipeAndReset() wire.Action {
 }
 
 func TestTheWayBack(t *testing.T) {
-	eachVersion(t, func(t *testing.T, version string) {
-		for _, last := range []bool{true, false} {
-			t.Run(fmt.Sprintf("last=%v", last), func(t *testing.T) {
-				bubble(t, slow(Config{Version: version, MACs: []string{macA, macB}}), func(t *testing.T, a api) {
-					if !last {
-						a.placeholder()
-					} else {
-						a.do(http.MethodPost, "/config/boot/reboot", rebootConfig())
-					}
-					for round := range 3 {
-						a.wayBack(round, last)
-					}
+	for _, version := range Versions() {
+		t.Run(version, func(t *testing.T) {
+			for _, last := range []bool{true, false} {
+				t.Run(fmt.Sprintf("last=%v", last), func(t *testing.T) {
+					bubble(t, slow(Config{Version: version, MACs: []string{macA, macB}}), func(a api) {
+						if !last {
+							a.placeholder()
+						} else {
+							a.do(http.MethodPost, "/config/boot/reboot", rebootConfig())
+						}
+						for round := range 3 {
+							a.wayBack(round, last)
+						}
+					})
 				})
-			})
-		}
-	})
+			}
+		})
+	}
 }
 
 func (a api) wayBack(round int, last bool) {
@@ -226,7 +227,8 @@ func (a api) wayBack(round int, last bool) {
 func TestThePlainWayBackFails(t *testing.T) {
 	for version, want := range map[string]string{Version2020: "up", VersionV05: "looping"} {
 		t.Run(version, func(t *testing.T) {
-			bubble(t, slow(Config{Version: version, MACs: []string{macA}}), func(t *testing.T, a api) {
+			bubble(t, slow(Config{Version: version, MACs: []string{macA}}), func(a api) {
+				t := a.t
 				a.placeholder()
 				a.post(deployment(macA, "preseed", ipA, "old"))
 				a.await(macA, "up", 10*time.Minute)
@@ -246,7 +248,8 @@ func TestThePlainWayBackFails(t *testing.T) {
 
 // v0.5 goes by the name of the boot configuration, and knows only some.
 func TestV05KnowsScriptsByName(t *testing.T) {
-	bubble(t, slow(Config{Version: VersionV05, MACs: []string{macA}}), func(t *testing.T, a api) {
+	bubble(t, slow(Config{Version: VersionV05, MACs: []string{macA}}), func(a api) {
+		t := a.t
 		a.post(deployment(macA, "rhel", ipA, "one"))
 		time.Sleep(time.Hour)
 		if got := a.phase(macA); got != "looping" {
@@ -256,7 +259,7 @@ func TestV05KnowsScriptsByName(t *testing.T) {
 			t.Error("it is listed as unleased")
 		}
 	})
-	bubble(t, slow(Config{Version: Version2020, MACs: []string{macA}}), func(t *testing.T, a api) {
+	bubble(t, slow(Config{Version: Version2020, MACs: []string{macA}}), func(a api) {
 		a.post(deployment(macA, "rhel", ipA, "one"))
 		a.await(macA, "up", 10*time.Minute)
 	})
@@ -264,7 +267,8 @@ func TestV05KnowsScriptsByName(t *testing.T) {
 
 // DHCP knows lower case only: the machine gets the installer, but no answers for it.
 func TestUpperCaseDeploymentAsksQuestions(t *testing.T) {
-	bubble(t, slow(Config{MACs: []string{macA}}), func(t *testing.T, a api) {
+	bubble(t, slow(Config{MACs: []string{macA}}), func(a api) {
+		t := a.t
 		a.post(deployment("00:50:56:A5:11:20", "preseed", ipA, "one"))
 		time.Sleep(time.Hour)
 		if got := a.phase(macA); got != "stuck" {
@@ -274,7 +278,8 @@ func TestUpperCaseDeploymentAsksQuestions(t *testing.T) {
 }
 
 func TestPowerOff(t *testing.T) {
-	bubble(t, slow(Config{MACs: []string{macA}}), func(t *testing.T, a api) {
+	bubble(t, slow(Config{MACs: []string{macA}}), func(a api) {
+		t := a.t
 		a.post(deployment(macA, "preseed", ipA, "one"))
 		a.await(macA, "up", 10*time.Minute)
 		if !a.s.PowerOff(macA) || a.s.PowerOff("nobody") || a.s.Reset("nobody") {

@@ -25,18 +25,24 @@ func client(t *testing.T, l *Listener, name string) *http.Client {
 	return &http.Client{Transport: tr, Timeout: 10 * time.Second}
 }
 
-func fetch(c *http.Client, method, url, body string) (*http.Response, string, error) {
+// answer is what matters of a response.
+type answer struct {
+	status, proto int
+	date, body    string
+}
+
+func fetch(c *http.Client, method, url, body string) (answer, error) {
 	req, err := http.NewRequestWithContext(context.Background(), method, url, strings.NewReader(body))
 	if err != nil {
-		return nil, "", err
+		return answer{}, err
 	}
 	resp, err := c.Do(req)
 	if err != nil {
-		return nil, "", err
+		return answer{}, err
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
-	return resp, string(data), err
+	return answer{resp.StatusCode, resp.ProtoMajor, resp.Header.Get("Date"), string(data)}, err
 }
 
 func TestListen(t *testing.T) {
@@ -47,24 +53,24 @@ func TestListen(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"", "plunder01"} {
-		resp, body, err := fetch(client(t, l, name), "GET", l.URL()+"/dhcp/unleased", "")
-		if err != nil || resp.ProtoMajor != 2 || resp.Header.Get("Date") == "" || !strings.Contains(body, macA) {
-			t.Errorf("%q: %v %v %s", name, err, resp, body)
+		resp, err := fetch(client(t, l, name), "GET", l.URL()+"/dhcp/unleased", "")
+		if err != nil || resp.proto != 2 || resp.date == "" || !strings.Contains(resp.body, macA) {
+			t.Errorf("%q: %v %+v", name, err, resp)
 		}
 	}
-	if _, _, err := fetch(client(t, l, "elsewhere"), "GET", l.URL()+"/config", ""); !errors.As(err, new(*tls.CertificateVerificationError)) {
+	if _, err := fetch(client(t, l, "elsewhere"), "GET", l.URL()+"/config", ""); !errors.As(err, new(*tls.CertificateVerificationError)) {
 		t.Errorf("another name: %v", err)
 	}
 	c := client(t, l, "")
 	const post = `{"mac":"` + macA + `","bootConfigName":"preseed","config":{"address":"` + ipA + `"}}`
-	if _, _, err := fetch(c, "POST", l.URL()+"/deployment", post); err == nil {
+	if _, err := fetch(c, "POST", l.URL()+"/deployment", post); err == nil {
 		t.Error("a handler that died half way gave an answer")
 	}
-	if _, body, err := fetch(c, "POST", l.URL()+"/deployment", post); err != nil || body != "{}\n" {
-		t.Errorf("%v %s", err, body)
+	if resp, err := fetch(c, "POST", l.URL()+"/deployment", post); err != nil || resp.body != "{}\n" {
+		t.Errorf("%v %s", err, resp.body)
 	}
-	if resp, _, err := fetch(c, "PUT", l.URL()+"/deployment", post); err != nil || resp.StatusCode != http.StatusMethodNotAllowed {
-		t.Errorf("%v %v", err, resp)
+	if resp, err := fetch(c, "PUT", l.URL()+"/deployment", post); err != nil || resp.status != http.StatusMethodNotAllowed {
+		t.Errorf("%v %+v", err, resp)
 	}
 	if _, err := s.Listen(t.Context(), "127.0.0.1", ListenOptions{}); err == nil {
 		t.Error("an address without port was taken")
@@ -83,15 +89,15 @@ func TestListenThroughACrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := client(t, l, "")
-	if _, body, err := fetch(c, "GET", l.URL()+"/deployments", ""); err != nil || !strings.Contains(body, `"deployments":null`) {
-		t.Fatalf("%v %s", err, body)
+	if resp, err := fetch(c, "GET", l.URL()+"/deployments", ""); err != nil || !strings.Contains(resp.body, `"deployments":null`) {
+		t.Fatalf("%v %s", err, resp.body)
 	}
 	s.Crash(300 * time.Millisecond)
-	if _, _, err := fetch(c, "GET", l.URL()+"/deployments", ""); !errors.Is(err, syscall.ECONNREFUSED) {
+	if _, err := fetch(c, "GET", l.URL()+"/deployments", ""); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("while it is down: %v", err)
 	}
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if _, _, err := fetch(c, "GET", l.URL()+"/deployments", ""); err == nil {
+		if _, err := fetch(c, "GET", l.URL()+"/deployments", ""); err == nil {
 			break
 		}
 		if time.Now().After(end) {
@@ -101,7 +107,7 @@ func TestListenThroughACrash(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
-	if _, _, err := fetch(c, "GET", l.URL()+"/deployments", ""); err == nil {
+	if _, err := fetch(c, "GET", l.URL()+"/deployments", ""); err == nil {
 		t.Error("a closed port answers")
 	}
 }
@@ -112,7 +118,7 @@ func TestCertificateForEveryName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp, _, err := fetch(client(t, l, "127.0.0.1"), "GET", l.URL()+"/config", ""); err != nil || resp.StatusCode != http.StatusOK {
+	if resp, err := fetch(client(t, l, "127.0.0.1"), "GET", l.URL()+"/config", ""); err != nil || resp.status != http.StatusOK {
 		t.Errorf("%v", err)
 	}
 	if err := s.Close(); err != nil {
@@ -121,7 +127,7 @@ func TestCertificateForEveryName(t *testing.T) {
 	if _, err := s.Listen(t.Context(), "127.0.0.1:0", ListenOptions{}); err == nil {
 		t.Error("a closed server listens")
 	}
-	req, _ := http.NewRequestWithContext(t.Context(), "GET", "https://plunder/config", nil)
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://plunder/config", nil)
 	if _, err := s.RoundTrip(req); !errors.Is(err, syscall.ECONNREFUSED) { //nolint:bodyclose // there is none
 		t.Errorf("a closed server: %v", err)
 	}

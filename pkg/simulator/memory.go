@@ -2,7 +2,6 @@ package simulator
 
 import (
 	"encoding/base64"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -124,7 +123,7 @@ func (m *memory) rebuild(version string, set []wire.Deployment) error {
 		d := &set[i]
 		boot := m.bootConfigFor(version, *d)
 		if boot == nil {
-			return fmt.Errorf("Host [%s] uses unknown config [%s], stopping config update", d.MAC, d.BootConfigName) //nolint:staticcheck,revive // plunder's words
+			return said("Host [%s] uses unknown config [%s], stopping config update", d.MAC, d.BootConfigName)
 		}
 		d.BootConfig = boot
 		fillFrom(&d.Config, global, version)

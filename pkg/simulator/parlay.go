@@ -59,11 +59,11 @@ func (s *Server) payForPOST(r *request) bool {
 // stay known until the server restarts.
 func (s *Server) importHosts(m *memory) error {
 	if len(m.Deployments) == 0 {
-		return errors.New("No deployment configurations found") //nolint:staticcheck,revive // plunder's words
+		return said("No deployment configurations found")
 	}
 	for _, d := range m.Deployments {
 		if s.cfg.NoSSHKey {
-			return fmt.Errorf("Host [%s] has no key specified", d.Config.Address) //nolint:staticcheck,revive // plunder's words
+			return said("Host [%s] has no key specified", d.Config.Address)
 		}
 		h := m.SSHHosts[d.Config.Address]
 		if h == nil {
@@ -80,12 +80,12 @@ func (s *Server) importHosts(m *memory) error {
 
 func checkMap(mem *memory, m wire.Map) error {
 	if len(m.Deployments) == 0 {
-		return errors.New("No Deployments in parlay map") //nolint:staticcheck,revive // plunder's words
+		return said("No Deployments in parlay map")
 	}
 	for _, d := range m.Deployments {
 		for _, a := range d.Hosts {
 			if mem.SSHHosts[a] == nil {
-				return fmt.Errorf("Host [%s] has no SSH credentials", a) //nolint:staticcheck,revive // plunder's words
+				return said("Host [%s] has no SSH credentials", a)
 			}
 		}
 	}
@@ -224,7 +224,7 @@ func (j *job) sequence(actions []wire.Action, t target) bool {
 			j.entry(t.address, a.Name, "", errors.New("simulated plunder servers copy no files"))
 			return false
 		default:
-			j.entry(t.address, a.Name, "", fmt.Errorf("Action [%s] does not exist or has no plugin associated with it", a.Type)) //nolint:staticcheck,revive // plunder's words
+			j.entry(t.address, a.Name, "", said("Action [%s] does not exist or has no plugin associated with it", a.Type))
 			return false
 		}
 	}
@@ -260,7 +260,7 @@ func (j *job) line(a wire.Action) (string, error) {
 		line = j.mem.Keys[a.KeyName]
 		j.s.mu.Unlock()
 		if line == "" {
-			return "", fmt.Errorf("Unable to find command under key '%s'", a.KeyName) //nolint:staticcheck,revive // plunder's words
+			return "", said("Unable to find command under key '%s'", a.KeyName)
 		}
 	}
 	if a.CommandSudo != "" {
@@ -301,7 +301,7 @@ func (j *job) execute(a wire.Action, line string, targets []target) []result {
 		case res := <-done:
 			results = append(results, res)
 		case <-timeout.C: // fires once: a second host that hangs has no limit
-			results = append(results, result{address: targets[i].address, err: errors.New("Command Timed out")}) //nolint:staticcheck,revive // plunder's words
+			results = append(results, result{address: targets[i].address, err: said("Command Timed out")})
 		case <-j.life.ctx.Done():
 			results = append(results, result{address: targets[i].address, err: context.Cause(j.life.ctx)})
 		}

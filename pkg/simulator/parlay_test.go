@@ -15,22 +15,23 @@ import (
 )
 
 // upRack is a rack whose machines A and B are up.
-func upRack(t *testing.T, cfg Config, f func(t *testing.T, a api)) {
+func upRack(t *testing.T, cfg Config, f func(a api)) {
 	t.Helper()
 	if len(cfg.MACs) == 0 {
 		cfg.MACs = []string{macA, macB}
 	}
-	bubble(t, slow(cfg), func(t *testing.T, a api) {
+	bubble(t, slow(cfg), func(a api) {
 		a.post(deployment(macA, "preseed", ipA, "controlplane-ab1cd"))
 		a.post(deployment(macB, "preseed", ipB, "worker-x2y3z"))
 		a.await(macA, "up", 10*time.Minute)
 		a.await(macB, "up", 10*time.Minute)
-		f(t, a)
+		f(a)
 	})
 }
 
 func TestActions(t *testing.T) {
-	upRack(t, Config{}, func(t *testing.T, a api) {
+	upRack(t, Config{}, func(a api) {
+		t := a.t
 		for name, tc := range map[string]struct {
 			action wire.Action
 			state  string
@@ -67,7 +68,8 @@ func TestActions(t *testing.T) {
 }
 
 func TestKeysBelongToTheWholeServer(t *testing.T) {
-	upRack(t, Config{}, func(t *testing.T, a api) {
+	upRack(t, Config{}, func(a api) {
+		t := a.t
 		save := command("save", "echo echo hello")
 		save.CommandSaveAsKey = "k"
 		a.run(ipA, save)
@@ -80,7 +82,8 @@ func TestKeysBelongToTheWholeServer(t *testing.T) {
 
 // Yesterday's state is still there after the next POST, until its first action ends.
 func TestLogsOutliveJobs(t *testing.T) {
-	upRack(t, Config{}, func(t *testing.T, a api) {
+	upRack(t, Config{}, func(a api) {
+		t := a.t
 		a.run(ipA, command("first", "true"))
 		a.parlay(ipA, command("second", "sleep 30"))
 		l := get[wire.Log](a, a.logPath(ipA))
@@ -107,7 +110,8 @@ func TestLogsOutliveJobs(t *testing.T) {
 }
 
 func TestSeveralDeploymentsInAMapRunInOrder(t *testing.T) {
-	upRack(t, Config{}, func(t *testing.T, a api) {
+	upRack(t, Config{}, func(a api) {
+		t := a.t
 		m := wire.Map{Deployments: []wire.MapDeployment{
 			{Name: "one", Hosts: []string{ipA, ipB}, Actions: []wire.Action{command("one", "sleep 10; date +%s")}},
 			{Name: "two", Hosts: []string{ipA}, Actions: []wire.Action{command("two", "date +%s; false")}},
@@ -131,7 +135,8 @@ func TestSeveralDeploymentsInAMapRunInOrder(t *testing.T) {
 // parallel: true runs an action once for every import of a host, and its logs
 // never leave Running.
 func TestParallel(t *testing.T) {
-	upRack(t, Config{}, func(t *testing.T, a api) {
+	upRack(t, Config{}, func(a api) {
+		t := a.t
 		parallel := func(actions ...wire.Action) {
 			a.do(http.MethodPost, "/parlay", wire.Map{Deployments: []wire.MapDeployment{{Name: "p", Hosts: []string{ipA, ipB}, Parallel: true, Actions: actions}}})
 			time.Sleep(time.Minute)
@@ -161,7 +166,8 @@ func TestParallel(t *testing.T) {
 
 // A host that is reset in the middle of an action leaves the connection open.
 func TestResetAsItsOwnActionTimesOut(t *testing.T) {
-	upRack(t, Config{}, func(t *testing.T, a api) {
+	upRack(t, Config{}, func(a api) {
+		t := a.t
 		began := time.Now()
 		l := a.run(ipA, command("before", "true"), command("reset", "echo b >/proc/sysrq-trigger; sleep 9"))
 		if l.State != "Failed" || len(l.Entries) != 2 || l.Entries[1].Error != "Command Timed out" || time.Since(began) < time.Minute {
@@ -173,7 +179,8 @@ func TestResetAsItsOwnActionTimesOut(t *testing.T) {
 
 // Hosts that were imported once stay known until the server restarts.
 func TestJobForADeletedDeployment(t *testing.T) {
-	upRack(t, Config{}, func(t *testing.T, a api) {
+	upRack(t, Config{}, func(a api) {
+		t := a.t
 		a.run(ipA, command("x", "true"))
 		a.do(http.MethodDelete, "/deployment/address/192-168-1-123", nil)
 		if l := a.run(ipA, command("x", "hostname")); l.Entries[0].Entry != "controlplane-ab1cd" {
@@ -192,14 +199,16 @@ func TestJobForADeletedDeployment(t *testing.T) {
 }
 
 func TestWhoMayLogIn(t *testing.T) {
-	bubble(t, slow(Config{MACs: []string{macA}, Global: &wire.HostConfig{SSHKeyPath: "/k.pub"}}), func(t *testing.T, a api) {
+	bubble(t, slow(Config{MACs: []string{macA}, Global: &wire.HostConfig{SSHKeyPath: "/k.pub"}}), func(a api) {
+		t := a.t
 		a.post(deployment(macA, "preseed", ipA, "one"))
 		a.await(macA, "up", 10*time.Minute)
 		if l := a.run(ipA, command("x", "true")); !strings.HasPrefix(l.Entries[0].Error, "ssh: handshake failed") {
 			t.Errorf("without a user: %+v", l)
 		}
 	})
-	bubble(t, slow(Config{MACs: []string{macA}, NoSSHKey: true}), func(t *testing.T, a api) {
+	bubble(t, slow(Config{MACs: []string{macA}, NoSSHKey: true}), func(a api) {
+		t := a.t
 		a.post(deployment(macA, "preseed", ipA, "one"))
 		env, err := a.try(http.MethodPost, "/parlay", wire.Map{Deployments: []wire.MapDeployment{{Hosts: []string{ipA}}}})
 		if err != nil || env.Error != "Host [192.168.1.123] has no key specified" {
@@ -210,7 +219,8 @@ func TestWhoMayLogIn(t *testing.T) {
 
 // Two cores, 2.5 ms per deployment: what 200 deployments make of four POSTs at once.
 func TestPOSTCost(t *testing.T) {
-	bubble(t, slow(Config{Machines: -1, Hosts: map[string]HostFunc{"10.0.0.1": func(context.Context, host.Command) (host.Result, error) { return host.Result{}, nil }}}), func(t *testing.T, a api) {
+	bubble(t, slow(Config{Machines: -1, Hosts: map[string]HostFunc{"10.0.0.1": func(context.Context, host.Command) (host.Result, error) { return host.Result{}, nil }}}), func(a api) {
+		t := a.t
 		for i := range 200 {
 			a.post(deployment(fmt.Sprintf("00:50:56:00:00:%02x", i), "preseed", "10.0.0.1", "x"))
 		}
@@ -228,7 +238,8 @@ func TestPOSTCost(t *testing.T) {
 
 // A port probe from the server itself: the dead ones time out together.
 func TestPortProbe(t *testing.T) {
-	upRack(t, Config{}, func(t *testing.T, a api) {
+	upRack(t, Config{}, func(a api) {
+		t := a.t
 		began := time.Now()
 		l := a.run(ipA, wire.Action{Name: "ports", Type: "command", CommandLocal: true, Timeout: 30,
 			Command: `for a in 192.168.1.123 192.168.1.124 192.168.1.7 192.168.1.8; do (timeout 2 bash -c "exec 3<>/dev/tcp/$a/22" 2>/dev/null && echo "open $a") & done; wait`})

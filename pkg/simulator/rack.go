@@ -248,9 +248,9 @@ func (s *Server) drop(m *machine) {
 // repeat is the time of the first boot after until, if nothing changes before:
 // what a machine does every few seconds need not be done one by one.
 func (s *Server) repeat(m *machine, at, until time.Time, turn time.Duration) time.Time {
-	n := until.Sub(at) / turn
-	m.Boots += int(n)
-	return at.Add((n + 1) * turn)
+	n := int(until.Sub(at) / turn)
+	m.Boots += n
+	return at.Add(turn * time.Duration(n+1))
 }
 
 // see notes that a machine without use for a lease was seen. A new one is added at

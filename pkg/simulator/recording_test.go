@@ -32,6 +32,7 @@ func TestRecordings(t *testing.T) {
 }
 
 func replay(t *testing.T, rec recording.Recording) {
+	t.Helper()
 	s := New(Config{
 		Version: rec.Version, Machines: -1, MACs: rec.Setup.Unleased, BootConfigs: rec.Setup.BootConfigs,
 		BootLoop: time.Hour, Global: &wire.HostConfig{}, Hosts: recordedHosts(rec.Setup.Hosts),

@@ -205,7 +205,7 @@ type Server struct {
 // life is one run of the server's process: it ends with a crash or with Close, and
 // with it everything that the process did.
 type life struct {
-	ctx context.Context
+	ctx context.Context //nolint:containedctx // a life is what ends, and this is how its work hears of it
 	end context.CancelFunc
 }
 

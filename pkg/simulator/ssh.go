@@ -28,7 +28,7 @@ func handshakeFailed() error {
 	return errors.New("ssh: handshake failed: ssh: unable to authenticate, attempted methods [none publickey], no supported methods remain")
 }
 
-func exited(status int) error { return fmt.Errorf("Process exited with status %d", status) } //nolint:staticcheck,revive // plunder's words
+func exited(status int) error { return said("Process exited with status %d", status) }
 
 // ssh runs a line in one SSH session on one host and returns its output.
 func (s *Server) ssh(l *life, a wire.Action, line string, t target) (string, error) {

@@ -19,7 +19,7 @@ import (
 
 // call is one run of an external command.
 type call struct {
-	ctx   context.Context
+	ctx   context.Context //nolint:containedctx // a call is one run, and lives as long
 	h     *Host
 	ses   *session
 	user  user

@@ -213,8 +213,8 @@ func parseSed(script string, extended bool) ([]sedCommand, bool) {
 		var s sedCommand
 		var rest string
 		var ok bool
-		switch {
-		case script[0] == '/':
+		switch script[0] {
+		case '/':
 			var re string
 			if re, rest, ok = sedPart(script[1:], '/'); !ok {
 				return nil, false
@@ -223,7 +223,7 @@ func parseSed(script string, extended bool) ([]sedCommand, bool) {
 				return nil, false
 			}
 			script = rest
-		case script[0] == '$':
+		case '$':
 			s.line, script = -1, script[1:]
 		default:
 			n := strings.TrimLeft(script, "0123456789")
@@ -290,9 +290,10 @@ func sedPart(s string, sep byte) (part, rest string, ok bool) {
 		case s[i] == sep && !bracket:
 			return b.String(), s[i+1:], true
 		default:
-			if s[i] == '[' {
+			switch s[i] {
+			case '[':
 				bracket = true
-			} else if s[i] == ']' {
+			case ']':
 				bracket = false
 			}
 			b.WriteByte(s[i])
@@ -592,7 +593,7 @@ func dashNumber(args []string) []string {
 func cmdHead(c *call) int {
 	flags, files := options(dashNumber(c.args[1:]), "-n", "-c")
 	if n, err := strconv.ParseInt(value(flags, "-c"), 10, 64); err == nil {
-		var r io.Reader = c.in
+		r := c.in
 		if len(files) > 0 {
 			if r, err = c.h.fs.reader(c.ctx, c.who(), c.path(files[0])); err != nil {
 				return c.fileError(files[0], err)
@@ -735,7 +736,8 @@ func cmdSeq(c *call) int {
 		}
 		n = append(n, v)
 	}
-	first, step, last := 1, 1, 0
+	first, step := 1, 1
+	var last int
 	switch len(n) {
 	case 1:
 		last = n[0]

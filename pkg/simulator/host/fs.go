@@ -316,6 +316,7 @@ type fileWriter struct {
 // Read is here because the shell wants files that can do both.
 func (w *fileWriter) Read([]byte) (int, error) { return 0, io.EOF }
 
+// Close implements io.Closer.
 func (w *fileWriter) Close() error { return nil }
 
 func (w *fileWriter) Write(p []byte) (int, error) {
@@ -482,12 +483,23 @@ type info struct {
 	uid, gid int
 }
 
-func (i info) Name() string       { return i.name }
-func (i info) Size() int64        { return i.size }
-func (i info) Mode() fs.FileMode  { return i.mode }
+// Name implements fs.FileInfo.
+func (i info) Name() string { return i.name }
+
+// Size implements fs.FileInfo.
+func (i info) Size() int64 { return i.size }
+
+// Mode implements fs.FileInfo.
+func (i info) Mode() fs.FileMode { return i.mode }
+
+// ModTime implements fs.FileInfo.
 func (i info) ModTime() time.Time { return i.mtime }
-func (i info) IsDir() bool        { return i.mode.IsDir() }
-func (i info) Sys() any           { return nil }
+
+// IsDir implements fs.FileInfo.
+func (i info) IsDir() bool { return i.mode.IsDir() }
+
+// Sys implements fs.FileInfo.
+func (i info) Sys() any { return nil }
 
 // fifo is a named pipe. It is simpler than the kernel's: opening never blocks,
 // and a reader ends when it has read something and nothing more is there.
@@ -529,7 +541,7 @@ func (q *fifo) line(ctx context.Context) (string, error) {
 }
 
 type fifoReader struct {
-	ctx context.Context
+	ctx context.Context //nolint:containedctx // io.Reader has no room for one
 	q   *fifo
 }
 
@@ -542,7 +554,9 @@ func (r fifoReader) Read(p []byte) (int, error) {
 }
 
 // zeroReader is /dev/zero; it ends with the process that reads it.
-type zeroReader struct{ ctx context.Context }
+type zeroReader struct {
+	ctx context.Context //nolint:containedctx // io.Reader has no room for one
+}
 
 func (z zeroReader) Read(p []byte) (int, error) {
 	if err := z.ctx.Err(); err != nil {

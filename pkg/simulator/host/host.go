@@ -65,7 +65,7 @@ type Result struct {
 	Err error
 }
 
-// ErrDown: the host is not running (any more).
+// ErrDown says that the host is not running, or not any more.
 var ErrDown = errors.New("the host is down")
 
 const (
@@ -91,7 +91,7 @@ type Host struct {
 	src      *rand.PCG
 	random   *rand.Rand
 	up       bool
-	life     context.Context // ends when the host goes down
+	life     context.Context //nolint:containedctx // the host's own: ends when it goes down
 	kill     context.CancelCauseFunc
 	detached sync.WaitGroup // processes that setsid made
 	bootID   string
@@ -348,7 +348,7 @@ func (h *Host) Run(ctx context.Context, c Command) Result {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stop := context.AfterFunc(life, func() { cancel(ErrDown) })
+	stop := context.AfterFunc(life, func() { cancel(ErrDown) }) //nolint:contextcheck // the host ends as well
 	defer stop()
 	var out, errs output
 	s := &shell{

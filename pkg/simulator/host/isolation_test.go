@@ -19,7 +19,7 @@ func TestIsolation(t *testing.T) {
 	for name, content := range map[string]string{
 		"file": secret + "\n", secret: "", "script": "echo " + secret + "\n", "program": "#!/bin/sh\necho " + secret + "\ntouch " + canary + "\n",
 	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o755); err != nil { //nolint:gosec // a program
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}

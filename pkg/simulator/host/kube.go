@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"regexp"
 	"slices"
 	"strconv"
@@ -181,6 +180,13 @@ func configAPIs(minor int) []string {
 func (c *call) kubeadmVersion() (version string, minor int) {
 	version = c.h.version("kubeadm")
 	return version, minorOf(version)
+}
+
+// splitEndpoint takes HOST:PORT apart; hosts are IPv4 addresses or names.
+func splitEndpoint(s string) (host string, port int, ok bool) {
+	host, p, ok := strings.Cut(s, ":")
+	port, err := strconv.Atoi(p)
+	return host, port, ok && err == nil
 }
 
 func minorOf(version string) int {
@@ -416,7 +422,7 @@ func (c *call) kubeadmInit(flags map[string][]string) int {
 	}
 	endpoint := cfg.cluster.ControlPlaneEndpoint
 	if endpoint == "" {
-		endpoint = net.JoinHostPort(c.h.cfg.Address, strconv.Itoa(apiPort))
+		endpoint = fmt.Sprintf("%s:%d", c.h.cfg.Address, apiPort)
 	}
 	name := cfg.init.NodeRegistration.Name
 	if name == "" {
@@ -525,15 +531,14 @@ func (c *call) discover(cfg joinConfiguration) (*cluster, error) {
 	if m == nil {
 		return nil, errors.New("the bootstrap token is not of the form \"[a-z0-9]{6}.[a-z0-9]{16}\"")
 	}
-	server, port, err := net.SplitHostPort(b.APIServerEndpoint)
-	if err != nil {
-		return nil, fmt.Errorf("apiServerEndpoint: %w", err)
+	server, port, ok := splitEndpoint(b.APIServerEndpoint)
+	if !ok {
+		return nil, fmt.Errorf("apiServerEndpoint: missing port in address %q", b.APIServerEndpoint)
 	}
-	n, _ := strconv.Atoi(port)
 	const identity = "couldn't validate the identity of the API Server: "
 	for waited := time.Duration(0); ; waited += discoveryRetry {
 		var last error
-		h := c.h.world.cluster(server, n)
+		h := c.h.world.cluster(server, port)
 		if h == nil {
 			last = fmt.Errorf(identity+"failed to request the cluster-info ConfigMap: Get \"https://%s/api/v1/namespaces/kube-public/configmaps/cluster-info?timeout=10s\": dial tcp %s: connect: connection refused", b.APIServerEndpoint, b.APIServerEndpoint)
 		} else if cl := h.apiServer(); cl != nil {
@@ -648,10 +653,9 @@ func cmdKubectl(c *call) int {
 	if server == nil {
 		return c.kubectlError("error: no server in " + conf)
 	}
-	host, port, _ := net.SplitHostPort(server[1])
-	n, _ := strconv.Atoi(port)
+	host, port, _ := splitEndpoint(server[1])
 	var cl *cluster
-	if h := c.h.world.cluster(host, n); h != nil {
+	if h := c.h.world.cluster(host, port); h != nil {
 		cl = h.apiServer()
 	}
 	if cl == nil {

@@ -203,21 +203,21 @@ func (h *Host) offers(name string) []offer {
 }
 
 // find is the newest offer that fits a request like name, name=version or name=1.2.*.
-func (h *Host) find(request string) (offer, error) {
+func (h *Host) find(request string) (o offer, complaint string) {
 	name, want, versioned := strings.Cut(request, "=")
 	offers := h.offers(name)
 	if len(offers) == 0 {
-		return offer{}, fmt.Errorf("E: Unable to locate package %s", name)
+		return offer{}, "E: Unable to locate package " + name
 	}
 	if !versioned {
-		return offers[0], nil
+		return offers[0], ""
 	}
-	for _, o := range offers {
+	for _, o = range offers {
 		if prefix, glob := strings.CutSuffix(want, "*"); o.version == want || glob && strings.HasPrefix(o.version, prefix) {
-			return o, nil
+			return o, ""
 		}
 	}
-	return offer{}, fmt.Errorf("E: Version '%s' for '%s' was not found", want, name)
+	return offer{}, fmt.Sprintf("E: Version '%s' for '%s' was not found", want, name)
 }
 
 // aptStatus is what apt-get exits with when something went wrong.
@@ -291,9 +291,9 @@ func (c *call) aptInstall(requests []string, changeHeld bool) int {
 		}
 	}
 	for _, r := range requests {
-		o, err := c.h.find(r)
-		if err != nil {
-			return c.aptError(err.Error())
+		o, complaint := c.h.find(r)
+		if complaint != "" {
+			return c.aptError(complaint)
 		}
 		c.h.mu.Lock()
 		have := c.h.sys.packages[o.name]

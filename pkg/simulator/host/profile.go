@@ -249,7 +249,7 @@ func (h *Host) mountInfo() string {
 	if h.fs.readOnly {
 		rw = "ro"
 	}
-	s := "22 27 0:21 / /sys rw,nosuid shared:7 - sysfs sysfs rw\n23 27 0:22 / /proc rw,nosuid shared:14 - proc proc rw\n"
+	s := "22 27 0:21 / /sys rw,nosuid shared:7 - sysfs none rw\n23 27 0:22 / /proc rw,nosuid shared:14 - proc none rw\n"
 	if len(h.disks) > 0 && len(h.disks[0].parts) > 1 {
 		s += fmt.Sprintf("27 1 %s / / %s,relatime shared:1 - ext4 %s %s\n", deviceNumber(0, 2), rw, h.rootDevice(), rw)
 		s += fmt.Sprintf("31 27 %s / /boot/efi %s,relatime shared:29 - vfat %s %s\n", deviceNumber(0, 1), rw, h.disks[0].partDevice(1), rw)

@@ -190,6 +190,7 @@ type environ struct {
 	vars, hidden map[string]string
 }
 
+// Get implements expand.Environ.
 func (e environ) Get(name string) expand.Variable {
 	if u, ok := strings.CutPrefix(name, "HOME "); ok {
 		home := "~" + u
@@ -207,6 +208,7 @@ func (e environ) Get(name string) expand.Variable {
 	return expand.Variable{}
 }
 
+// Each implements expand.Environ.
 func (e environ) Each(yield func(string, expand.Variable) bool) {
 	for _, m := range []map[string]string{e.vars, e.hidden} {
 		for _, name := range slices.Sorted(maps.Keys(m)) {
@@ -530,13 +532,17 @@ func pipeOf(r io.Reader) (*os.File, error) {
 type keepOpen struct{ io.Writer }
 
 func (keepOpen) Read([]byte) (int, error) { return 0, io.EOF }
-func (keepOpen) Close() error             { return nil }
+
+// Close implements io.Closer.
+func (keepOpen) Close() error { return nil }
 
 type discard struct{}
 
 func (discard) Read([]byte) (int, error)    { return 0, io.EOF }
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
-func (discard) Close() error                { return nil }
+
+// Close implements io.Closer.
+func (discard) Close() error { return nil }
 
 func abs(dir, p string) string {
 	if path.IsAbs(p) {

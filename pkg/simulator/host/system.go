@@ -472,7 +472,7 @@ func (h *Host) unitList(swap bool) string {
 	defer h.mu.Unlock()
 	if swap {
 		if h.sys.swap {
-			return "swap.img.swap loaded active active /swap.img\n"
+			return "swap.img.swap loaded active running /swap.img\n"
 		}
 		return ""
 	}
