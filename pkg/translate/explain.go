@@ -26,26 +26,28 @@ func Mask(s string) string {
 
 // causes says what usually lies behind a text in a failed action's output. The
 // first match wins.
-var causes = []struct{ text, cause string }{
-	{"capplunder-stranger", "another machine, or another boot of it, answers at this address; nothing was changed on it"},
-	{"ssh: handshake failed", "the SSH key or user of plunder's global configuration does not fit, or the host's sshd refuses ssh-rsa signatures (PubkeyAcceptedAlgorithms +ssh-rsa)"},
-	{"no SSH credentials", "the plunder server has no deployment for this address"},
-	{"a password is required", "the SSH user may not use sudo without a password"},
-	{"you must have a tty", "sudo wants a terminal: remove requiretty from its configuration"},
-	{"Could not resolve", "the machine cannot resolve names: check nameserver and gateway of the deployment"},
-	{"Temporary failure resolving", "the machine cannot resolve names: check nameserver and gateway of the deployment"},
-	{"Could not get lock", "another package manager is running on the machine"},
-	{"Unable to locate package", "the package repository does not have it: check the version and the mirror"},
-	{"is not served; there is:", "the package repository does not have this version"},
-	{"swap is still on", "swap could not be switched off"},
-	{"couldn't validate the identity of the API Server", "the join token has expired, or the control plane is another one"},
-	{"token id", "the join token is not known to the control plane"},
-	{"ImagePull", "container images could not be pulled"},
-	{"failed to pull image", "container images could not be pulled"},
-	{"certificate has expired or is not yet valid", "the clocks of the machines differ"},
-	{"Command Timed out", "the action ran into its time limit"},
-	{"i/o timeout", "the machine does not answer"},
-	{"connection refused", "nothing listens there"},
+func causes() []struct{ text, cause string } {
+	return []struct{ text, cause string }{
+		{"capplunder-stranger", "another machine, or another boot of it, answers at this address; nothing was changed on it"},
+		{"ssh: handshake failed", "the SSH key or user of plunder's global configuration does not fit, or the host's sshd refuses ssh-rsa signatures (PubkeyAcceptedAlgorithms +ssh-rsa)"},
+		{"no SSH credentials", "the plunder server has no deployment for this address"},
+		{"a password is required", "the SSH user may not use sudo without a password"},
+		{"you must have a tty", "sudo wants a terminal: remove requiretty from its configuration"},
+		{"Could not resolve", "the machine cannot resolve names: check nameserver and gateway of the deployment"},
+		{"Temporary failure resolving", "the machine cannot resolve names: check nameserver and gateway of the deployment"},
+		{"Could not get lock", "another package manager is running on the machine"},
+		{"Unable to locate package", "the package repository does not have it: check the version and the mirror"},
+		{"is not served; there is:", "the package repository does not have this version"},
+		{"swap is still on", "swap could not be switched off"},
+		{"couldn't validate the identity of the API Server", "the join token has expired, or the control plane is another one"},
+		{"token id", "the join token is not known to the control plane"},
+		{"ImagePull", "container images could not be pulled"},
+		{"failed to pull image", "container images could not be pulled"},
+		{"certificate has expired or is not yet valid", "the clocks of the machines differ"},
+		{"Command Timed out", "the action ran into its time limit"},
+		{"i/o timeout", "the machine does not answer"},
+		{"connection refused", "nothing listens there"},
+	}
 }
 
 // Explain says what went wrong in an action, for people: the task, the error, the
@@ -57,7 +59,7 @@ func Explain(e wire.LogEntry) string {
 		text = fmt.Sprintf("action %s did not say what it should", task)
 	}
 	out := Mask(strings.TrimSpace(e.Entry))
-	for _, c := range causes {
+	for _, c := range causes() {
 		if strings.Contains(e.Error, c.text) || strings.Contains(out, c.text) {
 			text += " (likely: " + c.cause + ")"
 			break

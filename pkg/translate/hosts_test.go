@@ -25,6 +25,7 @@ type rack struct {
 }
 
 func newRack(t *testing.T) *rack {
+	t.Helper()
 	return &rack{t: t, world: host.NewWorld(), hosts: map[string]*host.Host{}}
 }
 
@@ -210,16 +211,18 @@ func TestPortProbeOnServer(t *testing.T) {
 // TestInstall takes a control plane and three workers from a fresh system to a
 // cluster, and does everything a second time.
 func TestInstall(t *testing.T) {
-	for _, tt := range []struct{ version, profile string }{
-		{"1.34.1", host.ProfileNoble}, {"1.28.3", host.ProfileBookworm}, {"1.24.0", host.ProfileNoble}, {"1.36.4", host.ProfileNoble}, {"1.23.17", host.ProfileNoble},
+	for _, tt := range []struct{ version, profile, docker string }{
+		{"1.34.1", host.ProfileNoble, ""}, {"1.28.3", host.ProfileBookworm, ""}, {"1.24.0", host.ProfileNoble, ""}, {"1.36.4", host.ProfileNoble, ""},
+		{"1.23.17", host.ProfileNoble, ""}, {"1.23.17", host.ProfileNoble, "27.5.1"}, {"1.21.3", host.ProfileBookworm, "5:24.0.9-1~debian.12~bookworm"},
 	} {
-		t.Run(tt.version+" "+tt.profile, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { install(t, tt.version, tt.profile) })
+		t.Run(strings.Join([]string{tt.version, tt.profile, tt.docker}, " "), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { install(t, tt.version, tt.profile, tt.docker) })
 		})
 	}
 }
 
-func install(t *testing.T, version, profile string) {
+func install(t *testing.T, version, profile, docker string) {
+	t.Helper()
 	r := newRack(t)
 	const cp = "10.0.0.10"
 	workers := []string{"10.0.0.11", "10.0.0.12", "10.0.0.13"}
@@ -231,6 +234,7 @@ func install(t *testing.T, version, profile string) {
 	if ck.Minor < 24 {
 		repo := capi.PackageRepo{Apt: "deb [signed-by=/etc/apt/keyrings/kubernetes-apt-keyring.gpg] https://mirror.example/kubernetes kubernetes-xenial main", Key: "https://mirror.example/kubernetes.gpg"}
 		ck.Repo, wk.Repo = repo, repo
+		ck.DockerVersion, wk.DockerVersion = docker, docker
 	}
 	facts := map[string]translate.Facts{}
 	for _, a := range all {
@@ -350,6 +354,7 @@ func noSecrets(t *testing.T, m wire.Map, l wire.Log) {
 
 // prepared is a rack with an initialised control plane and a worker with packages.
 func prepared(t *testing.T) (r *rack, k *translate.Kubernetes, f translate.Facts, hash string) {
+	t.Helper()
 	r = newRack(t)
 	r.add("10.0.0.10", "host-10")
 	r.add("10.0.0.11", "host-11")

@@ -34,7 +34,7 @@ const (
 	taskCredentials  = "join.credentials"
 	kubeadmConfig    = "/etc/kubernetes/capplunder/kubeadm.yaml"
 	joinConfig       = "/run/capplunder/join.yaml"
-	tokenManifest    = "/run/capplunder/token.yaml"
+	tokenManifest    = "/run/capplunder/token.yaml" //nolint:gosec // a path, not what is there
 )
 
 // Token is a bootstrap token: ID is 6, Secret 16 characters of [a-z0-9].
@@ -173,7 +173,7 @@ if [ -e /etc/kubernetes/manifests/kube-apiserver.yaml ]; then kubeadm reset -f >
 if ! (umask 077; timeout 1500 kubeadm init --config $E/kubeadm.yaml --skip-token-print --skip-certificate-key-print >$L/init.log 2>&1); then tail -n 80 $L/init.log | mask; exit 1; fi
 touch $E/init.done; { grep -E '^\[' $L/init.log || :; } | mask | tail -n 40; echo 'capplunder-init ok'; ca`
 
-const credentialsScript = `K="kubectl --kubeconfig=/etc/kubernetes/admin.conf"; trap 'rm -f $R/token.yaml' EXIT; try 6 $K apply -f $R/token.yaml; ca`
+const credentialsScript = `K="kubectl --kubeconfig=/etc/kubernetes/admin.conf"; trap 'rm -f $R/token.yaml' EXIT; try 6 $K apply -f $R/token.yaml; ca` //nolint:gosec // no secret in it
 
 const joinScript = `trap 'rm -f $R/join.yaml' EXIT; if [ -e $E/join.done ]; then echo 'capplunder-join already'; exit 0; fi
 if [ -e /etc/kubernetes/kubelet.conf ]; then kubeadm reset -f >$L/reset.log 2>&1 || :; fi
@@ -235,9 +235,12 @@ func (b *mapBuilder) runtimePackages(k *Kubernetes) (packages, names string) {
 	b.match("dockerVersion", v, dockerForm)
 	old := strings.HasPrefix(v, "18.06") || strings.HasPrefix(v, "18.03") || strings.HasPrefix(v, "17.")
 	if !strings.ContainsAny(v, "~-:") {
-		if old {
+		switch major, _, _ := strings.Cut(v, "."); {
+		case old:
 			v += "~ce*"
-		} else {
+		case len(major) > 1 && major >= "23": // 5:27.5.1-1~ubuntu.24.04~noble
+			v = "5:" + v + "-*"
+		default: // 5:20.10.24~3-0~ubuntu-focal
 			v = "5:" + v + "~*"
 		}
 	}

@@ -63,30 +63,30 @@ func old(version string, minor, cgroup int, docker string) input {
 	return in
 }
 
-func (in input) target() translate.Target {
+func (in *input) target() translate.Target {
 	return translate.Target{Address: in.Address, HostName: in.Host, Root: in.Root, Guard: translate.Guard{MAC: in.MAC, BootID: in.BootID}}
 }
 
-func (in input) kubernetes() *translate.Kubernetes {
+func (in *input) kubernetes() *translate.Kubernetes {
 	return &translate.Kubernetes{
 		Version: in.Version, Minor: in.Minor, Cluster: in.Cluster, Domain: in.Domain, PodCIDR: in.Pods, ServiceCIDR: capi.DefaultServiceCIDR,
 		DockerVersion: in.Docker, Repo: capi.PackageRepo{Apt: in.Apt, Key: in.Key}, Endpoint: in.endpoint(),
 	}
 }
 
-func (in input) endpoint() capi.Endpoint {
+func (in *input) endpoint() capi.Endpoint {
 	if in.EndpointHost == "" {
 		return capi.Endpoint{}
 	}
 	return capi.Endpoint{Host: in.EndpointHost, Port: 6443}
 }
 
-func (in input) facts() translate.Facts {
+func (in *input) facts() translate.Facts {
 	return translate.Facts{ID: in.ID, Codename: in.Codename, Arch: in.Arch, PackageManager: in.PM, Systemd: true, Bash: true, Cgroup: in.Cgroup, UID: 1000}
 }
 
 // maps builds every map there is.
-func (in input) maps() (map[string]wire.Map, map[string]error) {
+func (in *input) maps() (map[string]wire.Map, map[string]error) {
 	out, errs := map[string]wire.Map{}, map[string]error{}
 	t, k, f, tok := in.target(), in.kubernetes(), in.facts(), translate.Token{ID: in.TokenID, Secret: translate.Secret(in.TokenSecret)}
 	add := func(name string, m wire.Map, err error) {
@@ -134,6 +134,11 @@ func vectors() map[string]input {
 	return v
 }
 
+func vector(name string) *input {
+	in := vectors()[name]
+	return &in
+}
+
 // words evaluates a command line the way a shell splits it, without expanding anything.
 func words(line string) ([]string, error) {
 	f, err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(strings.NewReader(line), "")
@@ -169,21 +174,21 @@ func words(line string) ([]string, error) {
 }
 
 // script is the text that a command hands to its shell.
-func script(t testing.TB, a wire.Action) (shell, text string) {
-	t.Helper()
+func script(tb testing.TB, a wire.Action) (shell, text string) {
+	tb.Helper()
 	if a.CommandLocal {
 		return "bash", a.Command
 	}
 	w, err := words(a.Command)
 	if err != nil || len(w) != 3 || w[1] != "-c" || w[0] != "bash" && w[0] != "sh" {
-		t.Fatalf("%s: the command must be `bash -c SCRIPT` or `sh -c SCRIPT` and nothing else (%v): %s", a.Name, err, a.Command)
+		tb.Fatalf("%s: the command must be `bash -c SCRIPT` or `sh -c SCRIPT` and nothing else (%v): %s", a.Name, err, a.Command)
 	}
 	return w[0], w[2]
 }
 
 // bundled are the files of a map's bundle.
-func bundled(t testing.TB, m wire.Map) map[string]string {
-	t.Helper()
+func bundled(tb testing.TB, m wire.Map) map[string]string {
+	tb.Helper()
 	var raw []byte
 	for _, a := range m.Deployments[0].Actions {
 		if a.CommandPipeCmd == "" {
@@ -191,11 +196,11 @@ func bundled(t testing.TB, m wire.Map) map[string]string {
 		}
 		w, err := words(a.CommandPipeCmd)
 		if err != nil || len(w) != 3 || w[0] != "printf" || w[1] != "%s" {
-			t.Fatalf("%s: %v in %.80s", a.Name, err, a.CommandPipeCmd)
+			tb.Fatalf("%s: %v in %.80s", a.Name, err, a.CommandPipeCmd)
 		}
 		b, err := base64.StdEncoding.DecodeString(w[2])
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		raw = append(raw, b...)
 	}
@@ -205,7 +210,7 @@ func bundled(t testing.TB, m wire.Map) map[string]string {
 	}
 	z, err := gzip.NewReader(bytes.NewReader(raw))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	for r := tar.NewReader(z); ; {
 		hd, err := r.Next()
@@ -213,17 +218,18 @@ func bundled(t testing.TB, m wire.Map) map[string]string {
 			return files
 		}
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		b, err := io.ReadAll(r)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		files[fmt.Sprintf("/%s %04o %s", hd.Name, hd.Mode, hd.Uname)] = string(b)
 	}
 }
 
 func render(t *testing.T, m wire.Map) string {
+	t.Helper()
 	var b strings.Builder
 	d := m.Deployments[0]
 	fmt.Fprintf(&b, "map %q for %v\n", d.Name, d.Hosts)
@@ -260,10 +266,10 @@ func TestGolden(t *testing.T) {
 			path := filepath.Join("testdata", "golden", name+"."+kind+".txt")
 			got := render(t, m)
 			if *update {
-				if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // not secret
+				if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 					t.Fatal(err)
 				}
-				if err := os.WriteFile(path, []byte(got), 0o644); err != nil { //nolint:gosec // not secret
+				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -302,7 +308,7 @@ func TestKeyLines(t *testing.T) {
 		{"v1.23-bionic-mirror", "packages", []string{"'docker-ce=5:20.10.24~*' 'docker-ce-cli=5:20.10.24~*' containerd.io"}, []string{"SystemdCgroup", "0.7.5"}},
 		{"v1.34-noble", "wipe", []string{`DISKS="/dev/sda:480103981056"`, "DELAY=10"}, nil},
 	} {
-		list, errs := vectors()[tt.vector].maps()
+		list, errs := vector(tt.vector).maps()
 		if len(errs) > 0 {
 			t.Fatal(errs)
 		}
@@ -338,46 +344,46 @@ func TestMapRules(t *testing.T) {
 	}
 }
 
-func checkMap(t testing.TB, what string, m wire.Map, in input) {
-	t.Helper()
+func checkMap(tb testing.TB, what string, m wire.Map, in input) {
+	tb.Helper()
 	if len(m.Deployments) != 1 || m.Deployments[0].Parallel || len(m.Deployments[0].Hosts) != 1 {
-		t.Fatalf("%s: one deployment for one host, one after the other: %+v", what, m)
+		tb.Fatalf("%s: one deployment for one host, one after the other: %+v", what, m)
 	}
 	actions := m.Deployments[0].Actions
 	if len(actions) == 0 || len(actions) > 25 {
-		t.Errorf("%s: %d actions", what, len(actions))
+		tb.Errorf("%s: %d actions", what, len(actions))
 	}
 	names := map[string]bool{}
 	for _, a := range actions {
 		if a.Timeout <= 0 || a.Type != wire.ActionCommand || a.CommandSaveAsKey != "" || a.KeyName != "" || names[a.Name] || !strings.HasSuffix(a.Name, "#job") {
-			t.Errorf("%s: %+v", what, a)
+			tb.Errorf("%s: %+v", what, a)
 		}
 		names[a.Name] = true
 		if len(a.Command) > 131071 || len(a.CommandPipeCmd) > 131071 {
-			t.Errorf("%s: %s is too long for an argument", what, a.Name)
+			tb.Errorf("%s: %s is too long for an argument", what, a.Name)
 		}
 		if strings.Contains(a.Command, in.TokenSecret) && in.TokenSecret != "" {
-			t.Errorf("%s: %s has the token in its command", what, a.Name)
+			tb.Errorf("%s: %s has the token in its command", what, a.Name)
 		}
-		shell, text := script(t, a)
+		shell, text := script(tb, a)
 		if shell == "sh" {
 			if _, err := syntax.NewParser(syntax.Variant(syntax.LangPOSIX)).Parse(strings.NewReader(text), a.Name); err != nil {
-				t.Errorf("%s: %v", what, err)
+				tb.Errorf("%s: %v", what, err)
 			}
 		}
 		if pipe := a.CommandPipeCmd != ""; pipe != strings.Contains(a.Name, "bundle.") && !strings.Contains(a.Name, "unpack") {
-			t.Errorf("%s: %s: only bundles come through a pipe", what, a.Name)
+			tb.Errorf("%s: %s: only bundles come through a pipe", what, a.Name)
 		}
 	}
 }
 
 // shape is the structure of a script without its words: what a hostile value would
 // have to change to be executed.
-func shape(t testing.TB, text string) string {
-	t.Helper()
+func shape(tb testing.TB, text string) string {
+	tb.Helper()
 	f, err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(strings.NewReader(text), "")
 	if err != nil {
-		t.Fatalf("%v in %s", err, text)
+		tb.Fatalf("%v in %s", err, text)
 	}
 	var b strings.Builder
 	syntax.Walk(f, func(n syntax.Node) bool {
@@ -404,8 +410,8 @@ type known struct {
 	texts  map[string]bool            // by action and text: nothing hostile got into these
 }
 
-func shapes(t testing.TB) known {
-	t.Helper()
+func shapes(tb testing.TB) known {
+	tb.Helper()
 	k := known{map[string]map[string]bool{}, map[string]bool{}}
 	list := vectors()
 	for name, in := range map[string]input{"no docker version": old("1.23.17", 23, 1, ""), "docker 18.06.1": old("1.14.2", 14, 1, "18.06.1"), "no boot": harmless()} {
@@ -417,15 +423,15 @@ func shapes(t testing.TB) known {
 	for _, in := range list {
 		list, errs := in.maps()
 		if len(errs) > 0 {
-			t.Fatal(errs)
+			tb.Fatal(errs)
 		}
 		for _, m := range list {
 			for _, a := range m.Deployments[0].Actions {
 				if k.shapes[a.Name] == nil {
 					k.shapes[a.Name] = map[string]bool{}
 				}
-				_, text := script(t, a)
-				k.shapes[a.Name][shape(t, text)] = true
+				_, text := script(tb, a)
+				k.shapes[a.Name][shape(tb, text)] = true
 				k.texts[a.Name+text] = true
 			}
 		}
@@ -460,7 +466,7 @@ func FuzzMaps(f *testing.F) {
 			in = old("1.14.2", 14, 1, "18.06.1~ce~3-0~ubuntu")
 		}
 		all := in.fields()
-		*all[uint(field)%uint(len(all))] = value //nolint:gosec // any field will do
+		*all[uint(field)%uint(len(all))] = value
 		list, _ := in.maps()
 		// In order: an input that behaves otherwise each time confuses the fuzzer.
 		for _, kind := range slices.Sorted(maps.Keys(list)) {
@@ -480,8 +486,8 @@ func FuzzMaps(f *testing.F) {
 }
 
 // checkDocuments: values are values in the files of a bundle, too.
-func checkDocuments(t testing.TB, file, text string, in input) {
-	t.Helper()
+func checkDocuments(tb testing.TB, file, text string, in input) {
+	tb.Helper()
 	want := map[string]int{"InitConfiguration": 1, "ClusterConfiguration": 1, "KubeletConfiguration": 1}
 	if strings.Contains(file, "join.yaml") {
 		want = map[string]int{"JoinConfiguration": 1}
@@ -498,18 +504,18 @@ func checkDocuments(t testing.TB, file, text string, in input) {
 			} `json:"nodeRegistration"`
 		}
 		if err := yaml.Unmarshal([]byte(doc), &d); err != nil {
-			t.Errorf("%s: %v in %s", file, err, doc)
+			tb.Errorf("%s: %v in %s", file, err, doc)
 		}
 		got[d.Kind]++
 		if d.Kind == "ClusterConfiguration" && d.ClusterName != in.Cluster {
-			t.Errorf("%s: cluster %q, want %q", file, d.ClusterName, in.Cluster)
+			tb.Errorf("%s: cluster %q, want %q", file, d.ClusterName, in.Cluster)
 		}
 		if n := d.NodeRegistration.Name; n != "" && n != in.Host {
-			t.Errorf("%s: node %q, want %q", file, n, in.Host)
+			tb.Errorf("%s: node %q, want %q", file, n, in.Host)
 		}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("%s: documents %s", file, diff)
+		tb.Errorf("%s: documents %s", file, diff)
 	}
 }
 

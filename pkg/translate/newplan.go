@@ -2,10 +2,10 @@ package translate
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
-
-	"k8s.io/apimachinery/pkg/util/version"
 
 	"github.com/plunder-app/capplunder/pkg/apply/event"
 	"github.com/plunder-app/capplunder/pkg/capi"
@@ -40,9 +40,7 @@ func NewPlan(set *capi.Set, opts Options) (*Plan, error) {
 			if err != nil {
 				bad.Problems = append(bad.Problems, problem(m, "spec.version", err.Error()))
 			}
-			for _, p := range bootstrapProblems(m) {
-				bad.Problems = append(bad.Problems, p)
-			}
+			bad.Problems = append(bad.Problems, bootstrapProblems(m)...)
 			mp.Kubernetes = k
 			last := event.StepJoin
 			if m.ControlPlane {
@@ -111,15 +109,22 @@ func bootstrapProblems(m *capi.Machine) []capi.Problem {
 	return ps
 }
 
+// semanticForm is a version: major, minor, patch, and a pre-release.
+var semanticForm = regexp.MustCompile(`^v?([0-9]{1,4})\.([0-9]{1,4})\.([0-9]{1,4})(-[0-9A-Za-z.-]+)?$`)
+
 // kubernetes is what the objects say about the Kubernetes of one machine.
 func kubernetes(m *capi.Machine) (*Kubernetes, error) {
-	v, err := version.ParseSemantic(m.Version)
+	v := semanticForm.FindStringSubmatch(m.Version)
+	if v == nil {
+		return nil, fmt.Errorf("%q is not a version like v1.34.1", m.Version)
+	}
+	minor, err := strconv.Atoi(v[2])
 	if err != nil {
 		return nil, fmt.Errorf("%q is not a version like v1.34.1", m.Version)
 	}
 	k := &Kubernetes{
 		Version:       strings.TrimPrefix(m.Version, "v"),
-		Minor:         int(v.Minor()), //nolint:gosec // a minor version is a small number
+		Minor:         minor,
 		ControlPlane:  m.ControlPlane,
 		Cluster:       m.Cluster.Name,
 		PodCIDR:       capi.DefaultPodCIDR,
@@ -141,7 +146,7 @@ func kubernetes(m *capi.Machine) (*Kubernetes, error) {
 		k.Repo = *m.Infra.Spec.Repo
 	}
 	switch {
-	case v.Major() != 1 || k.Minor < oldestMinor:
+	case v[1] != "1" || k.Minor < oldestMinor:
 		return k, fmt.Errorf("%s: the oldest that can be installed is v1.%d", m.Version, oldestMinor)
 	case k.Minor < oldestPublic && k.Repo.Apt == "":
 		return k, fmt.Errorf("%s: no public package repository serves it (oldest: v1.%d.0); set spec.repo.apt and spec.repo.key of PlunderMachine %s to a mirror, choose v1.%d or newer, or stop after the operating system with --skip-kubernetes",
