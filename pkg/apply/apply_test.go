@@ -441,3 +441,19 @@ func TestDeleteDeclinedSendsNothing(t *testing.T) {
 		}
 	})
 }
+
+// A server without any deployment has no reboot loop: blank machines show up only
+// when they happen to boot. The placeholder deployment starts the loop.
+func TestApplyWakesAServerThatHasNoLoop(t *testing.T) {
+	bubble(t, simulator.Config{Machines: 1, FirmwareRetry: 5 * time.Minute, BootLoop: 30 * time.Second}, func(ctx context.Context, r *rack) {
+		r.sim.Crash(time.Minute) // it comes back with nothing, and the machine finds nothing to boot
+		time.Sleep(2 * time.Minute)
+		res, err := r.apply(ctx, fleet(0), skipKubernetes)
+		if err != nil || res.Counts.Ready != 1 {
+			t.Fatalf("counts %+v, err %v", res.Counts, err)
+		}
+		if _, err := r.client.Deployment(ctx, "00:00:00:00:00:00"); err != nil {
+			t.Errorf("no placeholder: %v", err)
+		}
+	})
+}

@@ -47,7 +47,12 @@ func (r *run) findHardware(ctx context.Context, batch []*machine, start func(*ma
 			m.done(a.reason)
 			start(m)
 		}
-		if waiting = rest; len(waiting) > 0 {
+		if waiting = rest; len(waiting) > 0 && len(got) == 0 && len(hw.deployments.Deployments) == 0 {
+			if err := r.server.EnsurePlaceholder(ctx); err != nil {
+				return "", retryable(err)
+			}
+		}
+		if len(waiting) > 0 {
 			return fmt.Sprintf("%d machines without hardware; %s", len(waiting), why[waiting[0].key]), wait.Pending(ErrNoHardware)
 		}
 		return "", nil

@@ -40,6 +40,10 @@ type Server interface {
 	// A placeholder keeps it from being the last one, which servers never delete.
 	// A MAC without deployment is no error.
 	RemoveDeployment(ctx context.Context, mac string) error
+	// EnsurePlaceholder makes the server have a deployment that belongs to no machine.
+	// A server without any deployment has no reboot loop, so blank machines do not
+	// show up on it.
+	EnsurePlaceholder(ctx context.Context) error
 	// PostParlay is POST /parlay. It is never repeated on ErrNoAnswer.
 	PostParlay(ctx context.Context, m wire.Map) error
 	// Log is GET /parlay/logs/{ip}; wire.ErrNoLog when there is none.
