@@ -144,7 +144,7 @@ func (f *factory) printResult(out output, res apply.Result) error {
 	for i, m := range res.Machines {
 		records[i] = m.Record
 	}
-	return f.print(out, machineList(records, severalNamespaces(records)), false)
+	return f.show(out, machineList(records, severalNamespaces(records)), false)
 }
 
 func severalNamespaces(records []capi.Record) bool {

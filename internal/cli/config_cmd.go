@@ -58,5 +58,5 @@ func runConfigView(o *configViewOptions) error {
 	for _, s := range o.f.settings {
 		l.items = append(l.items, item{name: "setting/" + s.Name, cells: []string{s.Name, s.Value, s.Source, s.Env}, object: s})
 	}
-	return o.f.print(out, l, false)
+	return o.f.show(out, l, false)
 }

@@ -63,7 +63,7 @@ func (f *factory) printPlan(ctx context.Context, out output, plan *translate.Pla
 			cells:  []string{p.Machine, p.Action, p.Role, p.Address, p.BootConfig, p.hardware(), p.Kubernetes, p.Cluster, strings.Join(steps, " ")},
 		})
 	}
-	if err := f.print(out, l, false); err != nil {
+	if err := f.show(out, l, false); err != nil {
 		return err
 	}
 	f.noticef("dry run: no request was sent, nothing was written")

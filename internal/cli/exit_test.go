@@ -20,7 +20,7 @@ import (
 	"github.com/plunder-app/capplunder/pkg/state"
 )
 
-func machines(errs ...error) error {
+func machines(errs ...error) *apply.RunError {
 	run := &apply.RunError{}
 	for i, err := range errs {
 		run.Machines = append(run.Machines, &apply.MachineError{
@@ -123,7 +123,7 @@ func TestPrintError(t *testing.T) {
 			"error: 2 problems in the input\nerror: a.yaml:3: x\nerror: b.yaml:1: y\n",
 		},
 		{
-			"a run: every machine, every command once", &apply.RunError{Counts: event.Counts{Failed: 2}, Machines: machines(errors.New("boom"), errors.New("bang")).(*apply.RunError).Machines},
+			"a run: every machine, every command once", &apply.RunError{Counts: event.Counts{Failed: 2}, Machines: machines(errors.New("boom"), errors.New("bang")).Machines},
 			"error: 2 failed\nerror: Machine default/m0: os: boom\nerror: Machine default/m1: os: bang\nnext: capplunder apply -f x\n",
 		},
 		{"unreachable", fmt.Errorf("call: %w", wire.ErrUnreachable), "error: call: plunder server not reachable\nnext: capplunder get unleased\n"},

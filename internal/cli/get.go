@@ -105,7 +105,7 @@ func runGet(ctx context.Context, o *getOptions) (err error) {
 		return err
 	}
 	if !o.watch {
-		return o.f.print(out, l, len(o.names) == 1)
+		return o.f.show(out, l, len(o.names) == 1)
 	}
 	return o.runWatch(ctx, out, l)
 }
@@ -155,7 +155,7 @@ func (w *watch) show(l list) error {
 	for i, it := range l.items {
 		now[it.key] = it
 		old, known := w.before[it.key]
-		changed[i] = !known || w.print(old) != w.print(it)
+		changed[i] = !known || w.mark(old) != w.mark(it)
 	}
 	for _, key := range slices.Sorted(maps.Keys(w.before)) {
 		if _, there := now[key]; !there {
@@ -171,11 +171,11 @@ func (w *watch) show(l list) error {
 		}
 		return w.rows(l, changed)
 	case first:
-		return w.f.print(w.out, l, false)
+		return w.f.show(w.out, l, false)
 	}
 	for i, it := range l.items {
 		if changed[i] {
-			if err := w.f.print(w.out, list{kind: l.kind, items: []item{it}}, true); err != nil {
+			if err := w.f.show(w.out, list{kind: l.kind, items: []item{it}}, true); err != nil {
 				return err
 			}
 		}
@@ -183,11 +183,11 @@ func (w *watch) show(l list) error {
 	return nil
 }
 
-func (w *watch) print(it item) string {
+func (w *watch) mark(it item) string {
 	if w.out.format == formatTable && it.brief != "" {
 		return it.brief
 	}
-	return it.print
+	return it.mark
 }
 
 // rows prints some rows of a table. All rows decide about the widths of the

@@ -95,7 +95,7 @@ func leasesResource() resource {
 					left = lease.Time.Sub(now).Round(time.Second).String()
 				}
 				l.items = append(l.items, item{
-					name: "lease/" + lease.MAC, key: lease.MAC, print: lease.Time.String(),
+					name: "lease/" + lease.MAC, key: lease.MAC, mark: lease.Time.String(),
 					cells: []string{lease.MAC, vendor(lease.MAC), lease.Time.Local().Format(time.ANSIC), left},
 					object: struct {
 						MAC     string    `json:"mac"`
@@ -136,7 +136,7 @@ func deploymentsResource() resource {
 			l := list{kind: "DeploymentList", columns: []ui.Column{{Name: "MAC ADDRESS"}, {Name: "BOOT CONFIG"}, {Name: "HOST NAME"}, {Name: "ADDRESS"}, {Name: "HARDWARE VENDOR", Wide: true}}}
 			for _, d := range deployments.Deployments {
 				l.items = append(l.items, item{
-					name: "deployment/" + d.MAC, key: d.MAC, print: fmt.Sprint(d.BootConfigName, d.Config.Hostname, d.Config.Address),
+					name: "deployment/" + d.MAC, key: d.MAC, mark: fmt.Sprint(d.BootConfigName, d.Config.Hostname, d.Config.Address),
 					cells:  []string{d.MAC, d.BootConfigName, d.Config.Hostname, d.Config.Address, vendor(d.MAC)},
 					object: deployment{d.MAC, d.BootConfigName, d.Config.Redacted()},
 				})
@@ -168,7 +168,7 @@ PlunderMachine.`,
 			for i, b := range config.BootConfigs {
 				l.items = append(l.items, item{
 					// v0.5 can have two of one name.
-					name: "bootconfig/" + b.ConfigName, key: fmt.Sprint(b.ConfigName, i), print: fmt.Sprint(b),
+					name: "bootconfig/" + b.ConfigName, key: fmt.Sprint(b.ConfigName, i), mark: fmt.Sprint(b),
 					cells:  []string{b.ConfigName, b.Type(), b.KernelPath, b.InitrdPath, b.Cmdline},
 					object: b,
 				})

@@ -84,7 +84,7 @@ func machineList(records []capi.Record, namespaces bool) list {
 		}
 		l.items = append(l.items, item{
 			name: "machine/" + r.Name, key: r.Key.String(), cells: cells, object: r,
-			print: fmt.Sprint(r.Phase, r.ProviderID, r.Step, r.MAC, r.Address, r.HostName, r.Reason, r.Message),
+			mark:  fmt.Sprint(r.Phase, r.ProviderID, r.Step, r.MAC, r.Address, r.HostName, r.Reason, r.Message),
 			brief: fmt.Sprint(r.Phase, r.ProviderID),
 		})
 	}
@@ -128,8 +128,8 @@ PlunderInstall and PlunderDelete. This reads the store and sends no request.`,
 				}
 				l.items = append(l.items, item{
 					name: "event/" + object + "/" + e.Reason, cells: cells, object: e,
-					key:   fmt.Sprint(e.Kind, e.Object, e.Type, e.Reason, e.Message),
-					print: fmt.Sprint(e.Count, e.LastTime),
+					key:  fmt.Sprint(e.Kind, e.Object, e.Type, e.Reason, e.Message),
+					mark: fmt.Sprint(e.Count, e.LastTime),
 				})
 			}
 			return l, nil

@@ -59,7 +59,7 @@ func Run(ctx context.Context, args []string, streams *ui.IOStreams, environ []st
 }
 
 func execute(ctx context.Context, f *factory, args []string) error {
-	root := newRootCmd(f)
+	root := newRootCmd(f) //nolint:contextcheck // commands get the context when they run
 	root.SetArgs(args)
 	root.SetIn(f.io.In)
 	root.SetOut(f.io.Out)

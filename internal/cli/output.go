@@ -57,9 +57,9 @@ type item struct {
 	cells  []string // of all columns
 	object any
 	key    string // identifies the object between two looks
-	// print is the fingerprint of the object: when it changes, --watch shows the
+	// mark is the fingerprint of the object: when it changes, --watch shows the
 	// object again. brief is that of a table that is not wide, if it differs.
-	print, brief string
+	mark, brief string
 }
 
 // list is what `get` prints.
@@ -76,9 +76,9 @@ type document struct {
 	Items     []any  `json:"items"`
 }
 
-// print writes a list in the wanted format. single: one object was asked for by
+// show writes a list in the wanted format. single: one object was asked for by
 // name, so JSON and YAML are that object and no list.
-func (f *factory) print(o output, l list, single bool) error {
+func (f *factory) show(o output, l list, single bool) error {
 	switch o.format {
 	case formatName:
 		var buf bytes.Buffer
@@ -113,17 +113,17 @@ func (f *factory) print(o output, l list, single bool) error {
 func (f *factory) printObject(o output, object any) error {
 	data, err := json.MarshalIndent(object, "", "  ")
 	if err != nil {
-		return fmt.Errorf("print: %w", err)
+		return fmt.Errorf("mark: %w", err)
 	}
 	switch o.format {
 	case formatYAML:
 		if data, err = yaml.JSONToYAML(data); err != nil {
-			return fmt.Errorf("print: %w", err)
+			return fmt.Errorf("mark: %w", err)
 		}
 	case formatJSONPath:
 		var generic any
 		if err := json.Unmarshal(data, &generic); err != nil {
-			return fmt.Errorf("print: %w", err)
+			return fmt.Errorf("mark: %w", err)
 		}
 		var buf bytes.Buffer
 		if err := o.path.Execute(&buf, generic); err != nil {
@@ -146,11 +146,11 @@ func (f *factory) markSimulated(object any) (any, error) {
 	}
 	data, err := json.Marshal(object)
 	if err != nil {
-		return nil, fmt.Errorf("print: %w", err)
+		return nil, fmt.Errorf("mark: %w", err)
 	}
 	m := map[string]any{}
 	if err := json.Unmarshal(data, &m); err != nil {
-		return nil, fmt.Errorf("print: %w", err)
+		return nil, fmt.Errorf("mark: %w", err)
 	}
 	m["simulated"] = true
 	return m, nil

@@ -26,6 +26,7 @@ func failing(err error) error {
 // they turn up, so that the exit code can tell.
 type markedStore struct{ apply.Store }
 
+// Lock implements apply.Store.
 func (s markedStore) Lock(ctx context.Context, command string) (func() error, error) {
 	unlock, err := s.Store.Lock(ctx, command)
 	if err != nil {
@@ -34,41 +35,50 @@ func (s markedStore) Lock(ctx context.Context, command string) (func() error, er
 	return func() error { return failing(unlock()) }, nil
 }
 
+// Sync implements apply.Store.
 func (s markedStore) Sync(ctx context.Context, set *capi.Set) error {
 	return failing(s.Store.Sync(ctx, set))
 }
 
+// Record implements apply.Store.
 func (s markedStore) Record(ctx context.Context, key capi.Key) (capi.Record, bool, error) {
 	r, ok, err := s.Store.Record(ctx, key)
 	return r, ok, failing(err)
 }
 
+// Records implements apply.Store.
 func (s markedStore) Records(ctx context.Context) ([]capi.Record, error) {
 	r, err := s.Store.Records(ctx)
 	return r, failing(err)
 }
 
+// SaveRecord implements apply.Store.
 func (s markedStore) SaveRecord(ctx context.Context, r capi.Record) error {
 	return failing(s.Store.SaveRecord(ctx, r))
 }
 
+// DeleteRecord implements apply.Store.
 func (s markedStore) DeleteRecord(ctx context.Context, key capi.Key) error {
 	return failing(s.Store.DeleteRecord(ctx, key))
 }
 
+// ClusterRecord implements apply.Store.
 func (s markedStore) ClusterRecord(ctx context.Context, key capi.Key) (capi.ClusterRecord, bool, error) {
 	r, ok, err := s.Store.ClusterRecord(ctx, key)
 	return r, ok, failing(err)
 }
 
+// SaveClusterRecord implements apply.Store.
 func (s markedStore) SaveClusterRecord(ctx context.Context, r capi.ClusterRecord) error {
 	return failing(s.Store.SaveClusterRecord(ctx, r))
 }
 
+// AddEvent implements apply.Store.
 func (s markedStore) AddEvent(ctx context.Context, e capi.Event) error {
 	return failing(s.Store.AddEvent(ctx, e))
 }
 
+// Events implements apply.Store.
 func (s markedStore) Events(ctx context.Context) ([]capi.Event, error) {
 	e, err := s.Store.Events(ctx)
 	return e, failing(err)

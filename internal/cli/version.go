@@ -11,7 +11,7 @@ import (
 
 // Set with -ldflags "-X" by the release; else the module's build information is used.
 var (
-	version = "" //nolint:gochecknoglobals // the linker sets it
+	version = ""
 	commit  = "" //nolint:gochecknoglobals // likewise
 	date    = "" //nolint:gochecknoglobals // likewise
 )

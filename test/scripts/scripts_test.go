@@ -4,6 +4,7 @@ package scripts
 
 import (
 	"errors"
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// The tests mostly wait for simulated machines, so more of them than there are
+	// processors run at once.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){
 		"capplunder": func() { os.Exit(cli.Main()) },
 	})
