@@ -100,7 +100,9 @@ func (m *machine) homeless(ctx context.Context, why string, first bool) {
 	} else {
 		m.observe("no hardware found: " + why)
 	}
-	m.note(ctx, capi.EventWarning, capi.ReasonNoHardware, "Plunder has no available hardware to provision")
+	if ctx.Err() == nil { // after Ctrl-C a thousand notes would take seconds
+		m.note(ctx, capi.EventWarning, capi.ReasonNoHardware, "Plunder has no available hardware to provision")
+	}
 }
 
 // claim records MAC, address and host name before anything is posted, so that no
@@ -118,9 +120,9 @@ func (m *machine) claim(ctx context.Context, mac string) error {
 	})
 }
 
-// unclaim gives hardware back that was never written to.
+// unclaim gives hardware back that nothing of ours is on.
 func (m *machine) unclaim(ctx context.Context) error {
 	return m.save(ctx, func(rec *capi.Record) {
-		rec.MAC, rec.Address, rec.Server, rec.ClaimedAt = "", "", "", time.Time{}
+		rec.MAC, rec.Address, rec.Server, rec.ClaimedAt, rec.Step = "", "", "", time.Time{}, ""
 	})
 }

@@ -214,9 +214,14 @@ func (m *machine) awaitControlPlane(ctx context.Context, c *cluster) error {
 	if c.initMachine == nil && c.initializedOn() == "" {
 		return fmt.Errorf("Cluster %s has no initialised control plane, and none is among the given machines", c.spec.Key) //nolint:staticcheck // a kind's name
 	}
-	spec := m.spec("wait for the control plane")
-	spec.Interval, spec.IntervalFunc = 10*time.Second, nil
-	return wait.Until(ctx, spec, func(ctx context.Context) (string, error) {
+	return wait.Until(ctx, m.spec("wait for the control plane"), func(ctx context.Context) (string, error) {
+		select {
+		case <-c.up:
+			return "", nil
+		default:
+		}
+		observation := fmt.Sprintf("waiting for control plane Machine %s", c.initMachine.key)
+		m.observe(observation)
 		select {
 		case <-c.up:
 			return "", nil
@@ -224,16 +229,8 @@ func (m *machine) awaitControlPlane(ctx context.Context, c *cluster) error {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			return "", fmt.Errorf("cannot join: %w", c.err)
-		default:
-		}
-		m.observe(fmt.Sprintf("waiting for control plane Machine %s", c.initMachine.key))
-		select {
-		case <-c.up:
-			return "", nil
-		case <-c.down:
-			return "", wait.Pending(nil)
-		case <-ctx.Done():
-			return "", context.Cause(ctx)
+		case <-ctx.Done(): // of this look or of the whole wait
+			return observation, wait.Pending(nil)
 		}
 	})
 }

@@ -126,22 +126,23 @@ func (m *machine) remove(ctx context.Context) error {
 			return err
 		}
 	}
-	said := "wiped"
-	if m.rec.WipedAt.IsZero() {
+	if m.rec.WipedAt.IsZero() && !m.reached(event.StepReturn) {
 		blank, err := m.identify(wipeCtx)
-		switch {
-		case err != nil:
+		if err == nil && !blank {
+			err = m.wipe(wipeCtx)
+		}
+		if err != nil {
 			return err
-		case blank:
-			said = "it was blank"
-		default:
-			if err := m.wipe(wipeCtx); err != nil {
-				return err
-			}
 		}
 	}
-	if err := m.awaitReturn(ctx); err != nil {
-		return err
+	said := "wiped"
+	if m.rec.WipedAt.IsZero() {
+		said = "it was blank"
+	}
+	if !m.reached(event.StepReturn) {
+		if err := m.awaitReturn(ctx); err != nil {
+			return err
+		}
 	}
 	if err := m.forget(ctx, said); err != nil {
 		return err
@@ -186,11 +187,15 @@ func (m *machine) identify(ctx context.Context) (blank bool, err error) {
 			return false, err
 		}
 	}
+	released := m.reached(event.StepRelease) // by now, or by an earlier run
 	m.begin(event.StepIdentity)
-	if m.installed() {
-		m.facts, err = m.run.prober.await(ctx, m)
-	} else {
+	if released {
 		blank, err = m.hostOrLoop(ctx)
+	} else {
+		m.facts, err = m.run.prober.await(ctx, m)
+	}
+	if err == nil && blank && m.installed() {
+		err = &SafetyError{"the machine was reset and is in the reboot loop, but that its disk was wiped is not proved; the record is kept"}
 	}
 	if err != nil {
 		return false, m.fail(err)
@@ -213,48 +218,62 @@ func (m *machine) identify(ctx context.Context) (blank bool, err error) {
 // hostOrLoop waits until either the host answers or the machine is seen in the
 // reboot loop, whichever comes first.
 func (m *machine) hostOrLoop(ctx context.Context) (blank bool, err error) {
-	ctx, cancel := context.WithCancel(ctx)
+	either, cancel := context.WithCancel(ctx)
 	defer cancel()
-	since := time.Now()
 	loop := make(chan error, 1)
 	still := *m // the prober's half works with the machine itself
 	go func() {
-		loop <- wait.Until(ctx, still.spec("see the machine in the pool"), func(ctx context.Context) (string, error) {
-			return still.seenSince(ctx, since)
+		var s sighting
+		loop <- wait.Until(either, still.spec("see the machine in the pool"), func(ctx context.Context) (string, error) {
+			return still.seenAgain(ctx, &s)
 		})
 		cancel()
 	}()
-	facts, err := m.run.prober.await(ctx, m)
-	if err == nil {
+	facts, err := m.run.prober.await(either, m)
+	cancel()
+	loopErr := <-loop
+	switch {
+	case err == nil:
 		m.facts = facts
-		cancel()
-		<-loop
 		return false, nil
-	}
-	if lerr := <-loop; lerr == nil {
+	case loopErr == nil:
 		return true, nil
+	case errors.Is(err, context.Canceled) && ctx.Err() == nil:
+		return false, loopErr // it was the other one that failed
 	}
 	return false, err
 }
 
-// seenSince looks whether the machine was seen in the pool after a moment of our
-// clock. The server's clock may be another.
-func (m *machine) seenSince(ctx context.Context, since time.Time) (string, error) {
+// sighting is how the list of unleased machines had a machine at the first look.
+type sighting struct {
+	looked bool
+	at     time.Time // zero: not listed
+}
+
+// seenAgain looks whether the machine booted in the pool since the first look. An
+// old entry keeps its time for ever, so only one that changes counts; no two clocks
+// are compared.
+func (m *machine) seenAgain(ctx context.Context, first *sighting) (string, error) {
 	leases, now, err := m.run.server.Unleased(ctx)
 	if err != nil {
 		return "", retryable(err)
 	}
-	skew := time.Until(now)
+	var at time.Time
 	for _, l := range leases {
-		if !strings.EqualFold(l.MAC, m.rec.MAC) {
-			continue
+		if strings.EqualFold(l.MAC, m.rec.MAC) && l.Time.After(at) {
+			at = l.Time
 		}
-		if l.Time.Add(-skew).After(since) {
-			return "", nil
-		}
-		return fmt.Sprintf("last seen booting %s ago", now.Sub(l.Time).Round(time.Second)), wait.Pending(nil)
 	}
-	return m.rec.MAC + " is not in the unleased list", wait.Pending(nil)
+	switch {
+	case !first.looked:
+		*first = sighting{looked: true, at: at}
+	case !at.IsZero() && !at.Equal(first.at):
+		return "", nil
+	}
+	if at.IsZero() {
+		return m.rec.MAC + " is not in the unleased list", wait.Pending(nil)
+	}
+	return fmt.Sprintf("last seen booting %s ago", now.Sub(at).Round(time.Second)), wait.Pending(nil)
 }
 
 // sameDisks refuses when the disk that holds the system is not the one that was
@@ -336,16 +355,24 @@ func (m *machine) wiped(ctx context.Context) error {
 	return nil
 }
 
-// awaitReturn waits until the machine is seen in the pool after the wipe.
+// awaitReturn waits until the machine is seen in the pool after the wipe. Meanwhile
+// it keeps the deployment in the reboot loop, which a server that restarts forgets.
 func (m *machine) awaitReturn(ctx context.Context) error {
 	m.begin(event.StepReturn)
-	spec := m.spec("wait for the machine to come back to the pool")
-	spec.Limit, spec.LimitName = m.run.opts.ReturnTimeout, "--return-timeout"
-	since := m.rec.WipedAt
-	if since.IsZero() {
-		since = m.stepped // it was blank
+	var s sighting
+	err := wait.Until(ctx, m.limited("wait for the machine to come back to the pool"), func(ctx context.Context) (string, error) {
+		own, err := m.inLoop(ctx)
+		if err != nil {
+			return "", retryable(err)
+		}
+		if !own {
+			return "", nil // it is back, and somebody was quick
+		}
+		return m.seenAgain(ctx, &s)
+	})
+	if err == nil {
+		err = m.save(ctx, func(rec *capi.Record) { rec.Step = string(event.StepReturn) })
 	}
-	err := wait.Until(ctx, spec, func(ctx context.Context) (string, error) { return m.seenSince(ctx, since) })
 	if err != nil {
 		return m.fail(err)
 	}
@@ -353,12 +380,34 @@ func (m *machine) awaitReturn(ctx context.Context) error {
 	return nil
 }
 
+// inLoop makes sure that the machine's deployment is the one of the reboot loop. own
+// is false when the machine has another one by now that this record knows nothing
+// of: whoever sees a machine in the pool may take it.
+func (m *machine) inLoop(ctx context.Context) (own bool, err error) {
+	all, err := m.run.server.Deployments(ctx)
+	if err != nil {
+		return false, err
+	}
+	d, ok := all.ByMAC(m.rec.MAC)
+	switch {
+	case ok && d.BootConfigName == wire.RebootConfigName:
+		return true, nil
+	case ok && d.Config.Hostname != m.rec.HostName:
+		return false, nil
+	}
+	return true, m.run.server.ReleaseDeployment(ctx, m.rec.MAC, m.rec.Address, m.rec.HostName)
+}
+
 // forget removes the deployment, the cluster's memory of the machine, and the record.
 func (m *machine) forget(ctx context.Context, said string) error {
 	m.begin(event.StepForget)
 	if m.rec.Claimed() {
 		err := wait.Until(ctx, m.limited("remove the deployment"), func(ctx context.Context) (string, error) {
-			return "", retryable(m.run.server.RemoveDeployment(ctx, m.rec.MAC))
+			all, err := m.run.server.Deployments(ctx)
+			if d, ok := all.ByMAC(m.rec.MAC); err == nil && (!ok || d.Config.Hostname == m.rec.HostName) {
+				err = m.run.server.RemoveDeployment(ctx, m.rec.MAC)
+			}
+			return "", retryable(err)
 		})
 		if err != nil {
 			return m.fail(err)

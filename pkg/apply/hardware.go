@@ -182,7 +182,10 @@ func (hw hardware) view() *rackView {
 	for i := range hw.deployments.Deployments {
 		d := &hw.deployments.Deployments[i]
 		mac := strings.ToLower(d.MAC)
-		if _, twice := v.deployed[mac]; !twice && d.BootConfigName != wire.RebootConfigName {
+		// One in capital letters stands in the way whatever it boots: the client will
+		// not make a second deployment for the machine.
+		inLoop := d.BootConfigName == wire.RebootConfigName && d.MAC == mac
+		if _, twice := v.deployed[mac]; !twice && !inLoop {
 			v.deployed[mac] = d
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/plunder-app/capplunder/pkg/apply/event"
@@ -104,13 +105,8 @@ func (m *machine) deploy(ctx context.Context) error {
 	err := wait.Until(ctx, m.spec("post the deployment"), func(ctx context.Context) (string, error) {
 		return "", retryable(m.ensureDeployment(ctx))
 	})
-	var conflict *wire.ConflictError
-	if errors.As(err, &conflict) && m.rec.Step == "" {
-		// Nothing of this machine was ever posted, so the hardware is not its own.
-		err = errors.Join(err, m.unclaim(ctx))
-	}
 	if err != nil {
-		return m.fail(err)
+		return m.fail(m.yield(ctx, err))
 	}
 	if m.rec.Step != "" {
 		m.done("deployment is there")
@@ -122,6 +118,21 @@ func (m *machine) deploy(ctx context.Context) error {
 	}
 	m.done(fmt.Sprintf("%s boots %s as %s (%s)", m.rec.MAC, m.rec.DeploymentType, m.rec.HostName, m.rec.Address))
 	return nil
+}
+
+// yield gives the hardware back after a conflict, if it is not the machine's own:
+// nothing of it was ever posted, or somebody else has deployed the MAC since (the
+// server forgot, and the machine was seen in the pool). What was once proved to run
+// our system stays claimed.
+func (m *machine) yield(ctx context.Context, err error) error {
+	var conflict *wire.ConflictError
+	if !errors.As(err, &conflict) || m.installed() || m.deleting {
+		return err
+	}
+	if m.rec.Step != "" && !strings.EqualFold(conflict.Other.MAC, m.rec.MAC) {
+		return err
+	}
+	return errors.Join(err, m.unclaim(ctx))
 }
 
 // ensureDeployment posts the deployment, or leaves one alone that already lets
@@ -153,7 +164,7 @@ func (m *machine) awaitOS(ctx context.Context, began time.Time) error {
 	first := !m.installed()
 	facts, err := m.run.prober.await(ctx, m)
 	if err != nil {
-		return m.fail(err)
+		return m.fail(m.yield(ctx, err))
 	}
 	m.facts = facts
 	if !first && m.rec.BootID == facts.BootID {
@@ -228,7 +239,10 @@ func (m *machine) finish(ctx context.Context, err error) {
 	}
 	var safety *SafetyError
 	var recErr *RecordError
-	if !errors.As(err, &recErr) && !(errors.As(err, &safety) && !m.rec.Claimed()) {
+	// An interruption before anything was done for the machine leaves it as it was:
+	// a thousand that wait for hardware must not keep Ctrl-C waiting.
+	untouched := !m.rec.Claimed() && (errors.As(err, &safety) || m.outcome == event.Cancelled)
+	if !errors.As(err, &recErr) && !untouched {
 		m.recordFailure(ctx, me)
 	}
 	r.emit(m.event(event.Event{Type: m.outcome, Step: me.Step, Elapsed: elapsed, Message: me.Err.Error(), Next: me.Next}))

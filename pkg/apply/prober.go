@@ -45,6 +45,7 @@ type prober struct {
 	mu      sync.Mutex
 	waiting map[*probing]bool
 	active  bool
+	turn    int // number of rounds; the rounds' own
 }
 
 // probing is one machine's wait. The machine itself belongs to its own goroutine,
@@ -56,6 +57,7 @@ type probing struct {
 	emit   func(observation string)
 	ensure func(context.Context) error // the deployment
 	last   string                      // observation, under prober.mu
+	silent bool                        // it accepted the last probe and did not answer it; the rounds' own
 }
 
 type probeResult struct {
@@ -166,7 +168,8 @@ func (p *prober) sleep(ctx context.Context, d time.Duration) {
 
 // round asks once. cost is what the POST of the port probe took.
 func (p *prober) round(ctx context.Context, batch []*probing) (cost time.Duration, err error) {
-	if err := p.restore(ctx, batch); err != nil {
+	p.turn++
+	if batch, err = p.restore(ctx, batch); err != nil || len(batch) == 0 {
 		return 0, err
 	}
 	asked := batch
@@ -181,44 +184,77 @@ func (p *prober) round(ctx context.Context, batch []*probing) (cost time.Duratio
 			if slices.Contains(open, w.rec.Address) {
 				asked = append(asked, w)
 			} else {
-				p.observe(w, "SSH port closed: still installing")
+				p.observe(w, w.closed())
 			}
 		}
 	}
+	// A host that accepts and says nothing takes the whole limit of its probe, and who
+	// comes after it in its map may not be reached. So those are asked apart, each
+	// round with another one first.
+	var good, silent []*probing
+	for _, w := range asked {
+		if w.silent {
+			silent = append(silent, w)
+		} else {
+			good = append(good, w)
+		}
+	}
+	if n := len(silent); n > 0 {
+		first := p.turn % n
+		silent = slices.Concat(silent[first:], silent[:first])
+	}
 	var wg sync.WaitGroup
-	for chunk := range slices.Chunk(asked, probeChunk) {
-		wg.Go(func() {
-			if err := p.hosts(ctx, chunk); err != nil {
-				for _, w := range chunk {
-					p.observe(w, err.Error())
+	for _, some := range [][]*probing{good, silent} {
+		for chunk := range slices.Chunk(some, probeChunk) {
+			wg.Go(func() {
+				if err := p.hosts(ctx, chunk); err != nil {
+					for _, w := range chunk {
+						p.observe(w, err.Error())
+					}
 				}
-			}
-		})
+			})
+		}
 	}
 	wg.Wait()
 	return cost, nil
 }
 
-// restore gives a server that came back empty the deployments it forgot.
-func (p *prober) restore(ctx context.Context, batch []*probing) error {
+func (w *probing) closed() string {
+	if w.rec.BootID == "" {
+		return "SSH port closed: still installing"
+	}
+	return "SSH port closed: the host is down or booting"
+}
+
+// restore gives a server that came back empty the deployments it forgot, and
+// returns the machines that have theirs.
+func (p *prober) restore(ctx context.Context, batch []*probing) (there []*probing, err error) {
 	all, err := p.run.server.Deployments(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, w := range batch {
-		if d, ok := all.ByMAC(w.rec.MAC); ok && d.Config.Address == w.rec.Address && d.Config.Hostname == w.rec.HostName {
-			continue
+		if d, ok := all.ByMAC(w.rec.MAC); !ok || d.Config.Address != w.rec.Address || d.Config.Hostname != w.rec.HostName {
+			p.observe(w, "the plunder server lost the deployment; posting it again")
+			if err := w.ensure(ctx); errors.Is(err, wire.ErrUnreachable) {
+				return nil, err
+			} else if err != nil {
+				p.lost(w, err)
+				continue
+			}
 		}
-		p.observe(w, "the plunder server lost the deployment; posting it again")
-		switch err := w.ensure(ctx); {
-		case err == nil:
-		case wait.IsPending(retryable(err)):
-			return err
-		default:
-			p.deliver(w, probeResult{err: err})
-		}
+		there = append(there, w)
 	}
-	return nil
+	return there, nil
+}
+
+// lost: a deployment could not be put back, for now or for good.
+func (p *prober) lost(w *probing, err error) {
+	if wait.IsPending(retryable(err)) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		p.observe(w, err.Error()) // the round ran out of time, not the machine
+		return
+	}
+	p.deliver(w, probeResult{err: err})
 }
 
 // ports asks which addresses accept SSH connections, by one action that the
@@ -229,12 +265,15 @@ func (p *prober) ports(ctx context.Context, batch []*probing) (open []string, co
 		addresses[i] = w.rec.Address
 	}
 	id := p.run.random(5)
-	logHost := addresses[0]
+	// The answer needs a log, any one. Not always the same: if that is the one that
+	// cannot be read, nobody would ever be asked.
+	host := batch[p.turn%len(batch)]
+	logHost := host.rec.Address
 	m, err := translate.PortProbe(id, logHost, addresses)
 	if err != nil {
 		return nil, 0, err
 	}
-	cost, err = p.ask(ctx, m, []string{logHost}, quiet(batch[:1]), func(l map[string]wire.Log) (bool, error) {
+	cost, err = p.ask(ctx, m, []string{logHost}, quiet([]*probing{host}), func(l map[string]wire.Log) (bool, error) {
 		var done bool
 		var err error
 		open, done, err = translate.ReadPortProbe(l[logHost], id)
@@ -270,6 +309,7 @@ func (p *prober) hosts(ctx context.Context, chunk []*probing) error {
 				continue
 			}
 			answered[a] = true
+			w.silent = err != nil && strings.Contains(err.Error(), "Command Timed out")
 			if err != nil {
 				p.observe(w, "SSH: "+explainSSH(err.Error()))
 				continue
@@ -278,7 +318,17 @@ func (p *prober) hosts(ctx context.Context, chunk []*probing) error {
 		}
 		return len(answered) == len(chunk), nil
 	})
-	return err
+	var te *wait.TimeoutError
+	if !errors.As(err, &te) {
+		return err
+	}
+	for _, w := range chunk {
+		if !answered[w.rec.Address] {
+			w.silent = true
+			p.observe(w, "the SSH port is open, but the host does not answer")
+		}
+	}
+	return nil
 }
 
 // explainSSH adds what a person should know about an SSH error.

@@ -58,11 +58,15 @@ func (r *rack) close() {
 	}
 }
 
-func (r *rack) engine() *apply.Engine {
+func (r *rack) engine() *apply.Engine { return r.engineWith(func(event.Event) {}) }
+
+// engineWith is an engine whose events also go to emit.
+func (r *rack) engineWith(emit event.Func) *apply.Engine {
 	return apply.New(r.client, r.store, func(e event.Event) {
 		r.mu.Lock()
-		defer r.mu.Unlock()
 		r.events = append(r.events, e)
+		r.mu.Unlock()
+		emit(e)
 	}, r.opts)
 }
 
