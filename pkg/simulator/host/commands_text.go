@@ -3,6 +3,7 @@ package host
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"io"
 	"regexp"
 	"slices"
@@ -504,27 +505,49 @@ func cmdTr(c *call) int {
 	if len(args) > 1 {
 		to = set(args[1])
 	}
-	b, err := c.stdin()
-	if err != nil {
-		return c.fail(1, "%v", err)
+	last := -1 // the byte before, for -s
+	return c.filter(func(b, out []byte) []byte {
+		if remove && in[0] && isZero(b) {
+			return out // a wiped disk: a lot of nothing
+		}
+		for _, x := range b {
+			hit := in[x]
+			if hit && remove {
+				continue
+			}
+			if hit && len(to) > 0 {
+				x = to[min(max(bytes.IndexByte(from, x), 0), len(to)-1)]
+			}
+			if hit && squeeze && last == int(x) {
+				continue
+			}
+			last = int(x)
+			out = append(out, x)
+		}
+		return out
+	})
+}
+
+// filter sends standard input through f, piece by piece.
+func (c *call) filter(f func(in, out []byte) []byte) int {
+	if c.in == nil {
+		return 0
 	}
-	out := make([]byte, 0, len(b))
-	for _, x := range b {
-		hit := in[x]
-		if hit && remove {
-			continue
+	in := make([]byte, 64<<10)
+	var out []byte
+	for {
+		n, err := c.in.Read(in)
+		out = f(in[:n], out[:0])
+		if _, werr := c.out.Write(out); werr != nil {
+			return 1
 		}
-		if hit && len(to) > 0 {
-			i := max(bytes.IndexByte(from, x), 0)
-			x = to[min(i, len(to)-1)]
+		if errors.Is(err, io.EOF) {
+			return 0
 		}
-		if hit && squeeze && len(out) > 0 && out[len(out)-1] == x {
-			continue
+		if err != nil {
+			return c.fail(1, "%v", err)
 		}
-		out = append(out, x)
 	}
-	_, _ = c.out.Write(out)
-	return 0
 }
 
 // inList reports whether n is in a list like "1,3-5,7-".
@@ -711,17 +734,39 @@ func cmdUniq(c *call) int {
 
 func cmdWc(c *call) int {
 	flags, files := options(c.args[1:])
-	b, status := c.input(files)
-	counts := []string{}
-	all := !has(flags, "-l", "-w", "-c")
-	if all || has(flags, "-l") {
-		counts = append(counts, strconv.Itoa(bytes.Count(b, []byte("\n"))))
+	var newlines, words, size, status int
+	inWord := false
+	count := func(b []byte) {
+		size += len(b)
+		newlines += bytes.Count(b, []byte("\n"))
+		if has(flags, "-c", "-l") && !has(flags, "-w") {
+			return
+		}
+		for _, x := range b {
+			space := x == ' ' || x >= '\t' && x <= '\r'
+			if !space && !inWord {
+				words++
+			}
+			inWord = !space
+		}
 	}
-	if all || has(flags, "-w") {
-		counts = append(counts, strconv.Itoa(len(bytes.Fields(b))))
+	if len(files) == 0 {
+		d := *c
+		d.out = io.Discard
+		status = d.filter(func(in, _ []byte) []byte { count(in); return nil })
+	} else {
+		var b []byte
+		b, status = c.input(files)
+		count(b)
 	}
-	if all || has(flags, "-c") {
-		counts = append(counts, strconv.Itoa(len(b)))
+	var counts []string
+	for _, x := range []struct {
+		flag string
+		n    int
+	}{{"-l", newlines}, {"-w", words}, {"-c", size}} {
+		if has(flags, x.flag) || !has(flags, "-l", "-w", "-c") {
+			counts = append(counts, strconv.Itoa(x.n))
+		}
 	}
 	c.printf("%s\n", strings.Join(append(counts, files...), " "))
 	return status

@@ -9,7 +9,7 @@ import (
 
 const (
 	sectorSize = 512
-	chunkSize  = 64 << 10
+	chunkSize  = 4 << 10
 )
 
 // disk is a sparse block device: chunks that are not there read as zeros.

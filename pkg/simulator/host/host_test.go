@@ -52,6 +52,7 @@ func TestShell(t *testing.T) {
 		{"sudo changes the user", `id -un; sudo -n -u ubuntu id -un; echo $HOME`, "root\nubuntu\n/root"},
 		{"sed in place", `printf 'a swap b\nc\n' >/tmp/t; sed -i.bak -E '/^[^#]/ s/^(.*[[:space:]]swap[[:space:]].*)$/#x \1/' /tmp/t; cat /tmp/t /tmp/t.bak`, "#x a swap b\nc\na swap b\nc"},
 		{"grep", `printf 'v1.2.3 x\nno\n' | grep -oE '[0-9]+\.[0-9]+\.[0-9]+'`, "1.2.3"},
+		{"tr -s", `printf 'a  b\n\nc' | tr -s ' \n' | tr ' a-c' _A-C; echo; printf 'x y\n z' | wc; printf 'xy' | wc -c`, "A_B\nC\n1 3 6\n2"},
 		{"tr and wc", `head -c 1000 /dev/zero | tr -d '\000' | wc -c`, "0"},
 		{"base64", `printf hello | base64 | base64 -d`, "hello"},
 		{"sort -V", `printf '1.10\n1.9\n' | sort -V | head -n 1`, "1.9"},

@@ -119,7 +119,7 @@ const privateTemp = "/nonexistent/capplunder-simulator"
 // run interprets a script and returns its exit status. err is not nil only if the
 // context ended.
 func (s *shell) run(ctx context.Context, script string) (status int, err error) {
-	file, err := parse(script, s.name)
+	file, err := s.h.world.parse(script, s.name)
 	if err != nil {
 		fmt.Fprintf(s.err, "%s: %v\n", path.Base(s.name), err)
 		return 2, nil
@@ -219,6 +219,37 @@ func (e environ) Each(yield func(string, expand.Variable) bool) {
 	}
 }
 
+// parsed keeps scripts that were read before: many hosts are sent the same ones. The
+// interpreter does not change what it runs.
+type parsed struct {
+	mu    sync.Mutex
+	files map[string]*syntax.File
+}
+
+// maxParsed bounds it; one that is full starts anew.
+const maxParsed = 64
+
+func (w *World) parse(script, name string) (*syntax.File, error) {
+	key := name + "\x00" + script
+	w.scripts.mu.Lock()
+	file := w.scripts.files[key]
+	w.scripts.mu.Unlock()
+	if file != nil {
+		return file, nil
+	}
+	file, err := parse(script, name)
+	if err != nil {
+		return nil, err
+	}
+	w.scripts.mu.Lock()
+	defer w.scripts.mu.Unlock()
+	if w.scripts.files == nil || len(w.scripts.files) >= maxParsed {
+		w.scripts.files = map[string]*syntax.File{}
+	}
+	w.scripts.files[key] = file
+	return file, nil
+}
+
 // parse reads a script and rewrites what the interpreter cannot do, or would do
 // with the real system.
 func parse(script, name string) (*syntax.File, error) {
@@ -249,6 +280,11 @@ func parse(script, name string) (*syntax.File, error) {
 			}
 		case *syntax.Stmt:
 			rewriteRedirects(n)
+			// Our setsid returns at once. As a background job it might not even have
+			// begun when its shell ends, and all jobs with it.
+			if call, ok := n.Cmd.(*syntax.CallExpr); ok && len(call.Args) > 0 && call.Args[0].Lit() == "setsid" {
+				n.Background = false
+			}
 			if !seen[n] {
 				seen[rewriteBackground(n)] = true
 			}

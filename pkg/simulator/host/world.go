@@ -14,9 +14,10 @@ import (
 // API servers they reach, and the plunder server, whose own shell runs what is
 // asked of it. It is safe for concurrent use.
 type World struct {
-	mu     sync.Mutex
-	hosts  map[string][]*Host // by address, in the order in which they came up
-	server *Host              // the plunder server's shell, made when first used
+	mu      sync.Mutex
+	hosts   map[string][]*Host // by address, in the order in which they came up
+	server  *Host              // the plunder server's shell, made when first used
+	scripts parsed
 }
 
 // NewWorld is an empty rack.
