@@ -233,13 +233,20 @@ func TestThePlainWayBackFails(t *testing.T) {
 				a.post(deployment(macA, "preseed", ipA, "old"))
 				a.await(macA, "up", 10*time.Minute)
 				a.run(ipA, wipeAndReset())
+				wiped := time.Now()
 				a.do(http.MethodDelete, "/deployment/mac/"+dashed(macA), nil)
 				time.Sleep(time.Hour)
 				if got := a.phase(macA); got != want {
 					t.Errorf("an hour later it is %s, want %s", got, want)
 				}
-				if want == "up" && a.output(ipA, "hostname") != "old" {
-					t.Error("it is not installed as before")
+				if want != "up" {
+					return
+				}
+				if got := a.output(ipA, "hostname"); got != "old" {
+					t.Errorf("it is installed as %q, want as before", got)
+				}
+				if seen := a.seen(macA); seen.Before(wiped) || seen.After(wiped.Add(time.Minute)) {
+					t.Errorf("seen at %s, want once, straight after the wipe at %s, though it is not free", seen, wiped)
 				}
 			})
 		})

@@ -46,7 +46,7 @@ func TestActions(t *testing.T) {
 				wire.Action{Name: "x", Type: "command", Timeout: 9, Command: "id -un && id -un", CommandSudo: "root"}, "Completed", "root\nubuntu", "",
 			},
 			"pipe":              {wire.Action{Name: "x", Type: "command", Timeout: 9, CommandPipeCmd: "printf %s YWJj", Command: "base64 -d"}, "Completed", "abc", ""},
-			"pipe is exact":     {wire.Action{Name: "x", Type: "command", Timeout: 9, CommandPipeCmd: "echo 1; echo 2 >&2; printf '3\\n\\n'", Command: "wc -c"}, "Completed", "5", ""},
+			"pipe is exact":     {wire.Action{Name: "x", Type: "command", Timeout: 9, CommandPipeCmd: "echo 1; echo lost >&2; printf '3\\n\\n'", Command: "wc -c"}, "Completed", "5", ""},
 			"pipe loses stderr": {wire.Action{Name: "x", Type: "command", Timeout: 9, CommandPipeCmd: "echo x", Command: "bash -c 'cat; echo y >&2'"}, "Completed", "x", ""},
 			"pipe loses output of failure": {
 				wire.Action{Name: "x", Type: "command", Timeout: 9, CommandPipeCmd: "echo x", Command: "bash -c 'cat; exit 4'"}, "Failed", "[No Output]", "Process exited with status 4",
