@@ -235,7 +235,7 @@ func choose(l list, what string, names []string) (list, error) {
 	var missing []error
 	for _, n := range names {
 		if n = strings.TrimPrefix(n, what+"/"); !wanted[n] {
-			missing = append(missing, fmt.Errorf("no %s %q", what, n))
+			missing = append(missing, usagef(nil, "no %s %q", what, n))
 		}
 	}
 	return l, errors.Join(missing...)
