@@ -101,8 +101,12 @@ func noSubcommand(cmd *cobra.Command, args []string) error {
 	return usagef(cmd, "unknown command %q for %q%s", args[0], cmd.CommandPath(), didYouMean(args[0], known))
 }
 
-// flagError explains a flag that could not be parsed.
+// flagError explains a flag that could not be parsed. After a mistyped command,
+// "aply -f x", it is the command that is wrong.
 func flagError(cmd *cobra.Command, err error) error {
+	if args := cmd.Flags().Args(); cmd.HasAvailableSubCommands() && len(args) > 0 {
+		return noSubcommand(cmd, args)
+	}
 	var missing *pflag.NotExistError
 	if errors.As(err, &missing) && len(missing.GetSpecifiedName()) > 1 {
 		known := map[string]bool{}

@@ -11,6 +11,7 @@ func TestMistypedCommandLines(t *testing.T) {
 		want string // in stderr
 	}{
 		{"aply", `unknown command "aply" for "capplunder"; did you mean "apply"?`},
+		{"aply -f examples", `unknown command "aply" for "capplunder"; did you mean "apply"?`},
 		{"get mashines", `unknown command "mashines" for "capplunder get"; did you mean "machines"?`},
 		{"get boxes", `unknown command "boxes" for "capplunder get"`},
 		{"delete mashine x", `unknown command "mashine" for "capplunder delete"; did you mean "machine"?`},

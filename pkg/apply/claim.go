@@ -2,7 +2,6 @@ package apply
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/plunder-app/capplunder/pkg/apply/event"
@@ -53,7 +52,7 @@ func (r *run) findHardware(ctx context.Context, batch []*machine, start func(*ma
 			}
 		}
 		if len(waiting) > 0 {
-			return fmt.Sprintf("%d machines without hardware; %s", len(waiting), why[waiting[0].key]), wait.Pending(ErrNoHardware)
+			return machineCount(len(waiting)) + " without hardware; " + why[waiting[0].key], wait.Pending(ErrNoHardware)
 		}
 		return "", nil
 	})
