@@ -64,7 +64,8 @@ verify: ## Fail if `make generate` would change anything; changes nothing itself
 
 .PHONY: bench
 bench: build $(KUBECTL) ## Run the benchmarks and their limits; start-up time against kubectl
-	go test -run '^$$' -bench '$(BENCH)' -benchmem $(PACKAGES) | tee bin/bench.txt
+	go test -count=1 -v -run Hundred ./pkg/apply
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 20m $(PACKAGES) | tee bin/bench.txt
 	scripts/startup.sh bin/capplunder $(KUBECTL)
 
 .PHONY: benchstat
