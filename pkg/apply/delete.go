@@ -21,7 +21,7 @@ import (
 // wipe worked.
 const resetDelay = 5
 
-// NoRecordError: machines that were to be deleted are not in the store.
+// NoRecordError says which machines that were to be deleted are not in the store.
 type NoRecordError struct {
 	Keys  []capi.Key
 	Store string

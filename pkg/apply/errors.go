@@ -11,16 +11,16 @@ import (
 	"github.com/plunder-app/capplunder/pkg/capi"
 )
 
-// ErrNoHardware: there was no free machine within the hardware time-out.
+// ErrNoHardware says that there was no free machine within the hardware time-out.
 var ErrNoHardware = errors.New("no hardware found")
 
-// SafetyError: going on could touch the wrong machine, so nothing was done.
+// SafetyError stops where going on could touch the wrong machine; nothing was done.
 type SafetyError struct{ Message string }
 
 // Error implements error.
 func (e *SafetyError) Error() string { return e.Message }
 
-// RecordError: the work was done, but the result could not be recorded.
+// RecordError says that work was done whose result could not be recorded.
 type RecordError struct {
 	Key        capi.Key
 	ProviderID string // of the finished machine, "" when it is not finished

@@ -31,8 +31,8 @@ type rack struct {
 }
 
 // newRack starts a rack with times as real ones are: minutes, not seconds.
-func newRack(t testing.TB, cfg simulator.Config) *rack {
-	t.Helper()
+func newRack(tb testing.TB, cfg simulator.Config) *rack {
+	tb.Helper()
 	def := func(d *time.Duration, v time.Duration) {
 		if *d == 0 {
 			*d = v
@@ -42,10 +42,10 @@ func newRack(t testing.TB, cfg simulator.Config) *rack {
 	def(&cfg.KubernetesInstall, 4*time.Minute)
 	def(&cfg.BootLoop, 10*time.Second)
 	def(&cfg.BootTime, 40*time.Second)
-	r := &rack{t: t, sim: simulator.New(cfg), store: state.NewMemory(), opts: apply.Options{Resume: "capplunder apply"}}
+	r := &rack{t: tb, sim: simulator.New(cfg), store: state.NewMemory(), opts: apply.Options{Resume: "capplunder apply"}}
 	client, err := plunder.New(plunder.Config{URL: "http://plunder.test", AllowHTTP: true}, plunder.WithTransport(r.sim))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	r.client = client
 	return r
@@ -125,8 +125,8 @@ func (r *rack) dump() {
 	}
 }
 
-func planOf(t testing.TB, manifest string, opts ...func(*translate.Options)) (*capi.Set, *translate.Plan) {
-	t.Helper()
+func planOf(tb testing.TB, manifest string, opts ...func(*translate.Options)) (*capi.Set, *translate.Plan) {
+	tb.Helper()
 	set, err := capi.Decode([]capi.Document{})
 	if err == nil {
 		var docs []capi.Document
@@ -136,7 +136,7 @@ func planOf(t testing.TB, manifest string, opts ...func(*translate.Options)) (*c
 		set, err = capi.Decode(docs)
 	}
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var o translate.Options
 	for _, f := range opts {
@@ -144,7 +144,7 @@ func planOf(t testing.TB, manifest string, opts ...func(*translate.Options)) (*c
 	}
 	plan, err := translate.NewPlan(set, o)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return set, plan
 }

@@ -304,6 +304,7 @@ func TestKilledApplyConverges(t *testing.T) {
 func TestKilledDeleteConverges(t *testing.T) {
 	remove := []string{"delete", "machine", "worker", "--yes"}
 	setUp := func(t *testing.T) *rig {
+		t.Helper()
 		r := newRig(t)
 		r.must(apply()...)
 		return r
