@@ -130,7 +130,7 @@ func (f *factory) configFile(cmd *cobra.Command) (string, error) {
 		file, by = f.getenv(envPrefix+"CONFIG"), envPrefix+"CONFIG"
 	}
 	if file != "" {
-		if _, err := os.Stat(file); err != nil { //nolint:gosec // the user says which file
+		if _, err := os.Stat(file); err != nil {
 			return "", usagef(nil, "%s: %w", by, err)
 		}
 		return file, nil
@@ -144,7 +144,7 @@ func (f *factory) configFile(cmd *cobra.Command) (string, error) {
 		dir = filepath.Join(home, ".config")
 	}
 	file = filepath.Join(dir, name, "config.yaml")
-	_, err := os.Stat(file) //nolint:gosec // the user says which file
+	_, err := os.Stat(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
 		return "", nil
@@ -156,7 +156,7 @@ func (f *factory) configFile(cmd *cobra.Command) (string, error) {
 
 // readConfigFile reads file into v and refuses settings that do not exist.
 func readConfigFile(v *viper.Viper, file string, known *pflag.FlagSet) error {
-	data, err := os.ReadFile(file) //nolint:gosec // the user says which file
+	data, err := os.ReadFile(file)
 	if err != nil {
 		return usagef(nil, "configuration file: %w", err)
 	}

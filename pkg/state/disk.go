@@ -111,11 +111,16 @@ func syncDir(dir string) error {
 // sweep removes files that a crash left half written. Only the holder of the lock
 // may call it: nobody else is writing then.
 func (l *Local) sweep() error {
-	err := filepath.WalkDir(l.dir, func(path string, d fs.DirEntry, err error) error {
+	root, err := os.OpenRoot(l.dir)
+	if err != nil {
+		return fmt.Errorf("clean up %s: %w", l, err)
+	}
+	defer root.Close() //nolint:errcheck // only read from
+	err = fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasPrefix(d.Name(), tempPrefix) {
 			return err
 		}
-		return os.Remove(path)
+		return root.Remove(path)
 	})
 	if err != nil {
 		return fmt.Errorf("clean up %s: %w", l, err)
