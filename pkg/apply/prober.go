@@ -96,7 +96,11 @@ func (p *prober) await(ctx context.Context, m *machine) (translate.Facts, error)
 		last := w.last
 		p.mu.Unlock()
 		// Until words the end of the wait, with the limit that ran out.
-		err := wait.Until(ctx, wait.Spec{What: "install OS", Object: m.key.String()}, nil)
+		what := "install OS"
+		if m.installed() {
+			what = "reach the host"
+		}
+		err := wait.Until(ctx, wait.Spec{What: what, Object: m.key.String()}, nil)
 		return translate.Facts{}, withLast(err, last, time.Since(w.since))
 	}
 }
