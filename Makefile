@@ -97,7 +97,7 @@ $(BENCHSTAT): PKG := golang.org/x/perf/cmd/benchstat
 $(KUBECTL): PKG := ./kubectl
 $(GOLANGCI_LINT) $(GORELEASER) $(BENCHSTAT) $(KUBECTL): tools/go.mod tools/go.sum
 	cd tools && GOBIN=$(TOOLS) go install $(PKG)
-	@touch $@
+	@touch $(TOOLS)/$(@F) # not $@: with KUBECTL=/usr/bin/kubectl that would be the system's
 
 .PHONY: clean
 clean: ## Remove what was built
