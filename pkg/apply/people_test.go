@@ -419,3 +419,31 @@ func TestLimitsAreNamed(t *testing.T) {
 }
 
 func yes([]capi.Record) error { return nil }
+
+// The machine loses its power during an action whose failure does not matter, and
+// another one answers at its address. Every action is an SSH session of its own, so
+// each looks anew who it is talking to.
+func TestStrangerInTheMiddleOfAJob(t *testing.T) {
+	bubble(t, simulator.Config{Machines: 2}, func(ctx context.Context, r *rack) {
+		r.inject(simulator.Fault{Machine: "cp", Step: "action:prep.firewall", Kind: simulator.KindDie})
+		var once sync.Once
+		set, plan := planOf(t, fleet(0))
+		_, err := r.engineWith(func(e event.Event) {
+			if e.Step == event.StepPackages {
+				once.Do(func() { r.inject(simulator.Fault{Machine: "cp", Step: "ssh", Kind: simulator.KindStranger}) })
+			}
+		}).Apply(ctx, set, plan)
+		if err == nil || !strings.Contains(err.Error(), "another machine") {
+			t.Errorf("err %v", err)
+		}
+		h := r.sim.World().At("192.168.0.10")
+		if h == nil || len(h.History()) == 0 {
+			t.Fatal("no stranger has seen anything, so this shows nothing")
+		}
+		for _, line := range h.History() {
+			if strings.HasPrefix(line, "apt") || strings.HasPrefix(line, "systemctl") || strings.HasPrefix(line, "tee") {
+				t.Errorf("the stranger ran %q", line)
+			}
+		}
+	})
+}

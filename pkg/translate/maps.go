@@ -26,8 +26,10 @@ const (
 	bundleChunk = 72 * 1024
 )
 
-// Guard identifies the host that a map is for. Every map that changes a host
-// begins with an action that refuses any other host.
+// Guard identifies the host that a map is for. Every map that changes a host begins
+// with an action that refuses any other host; and because each action is an SSH
+// session of its own, and an address may pass to another machine between two, every
+// later action looks first, too.
 type Guard struct {
 	MAC    string // colon form, lower case; must be on the host
 	BootID string // when given, the host must still be in this boot
@@ -67,6 +69,7 @@ type file struct {
 type mapBuilder struct {
 	job      string
 	target   Target
+	guard    string // a POSIX script that ends with status 9 on any other host
 	preamble string
 	actions  []wire.Action
 	err      error
@@ -89,9 +92,10 @@ func newMap(job string, t Target) *mapBuilder {
 		b.match("boot ID", t.Guard.BootID, bootForm)
 		boot = fmt.Sprintf(`; read -r b </proc/sys/kernel/random/boot_id; [ "$b" = %s ] || { echo "capplunder-stranger boot=$b"; exit 9; }`, t.Guard.BootID)
 	}
-	b.sh("guard", time.Minute, fmt.Sprintf(
-		`set -u; export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C; m=$(cat /sys/class/net/*/address 2>/dev/null | tr A-F a-f); echo "$m" | grep -qxF %s || { echo "capplunder-stranger macs=$(echo $m | tr ' ' ,)"; exit 9; }%s; echo "capplunder-guard ok"`,
-		t.Guard.MAC, boot))
+	b.guard = fmt.Sprintf(
+		`set -u; export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C; m=$(cat /sys/class/net/*/address 2>/dev/null | tr A-F a-f); echo "$m" | grep -qxF %s || { echo "capplunder-stranger macs=$(echo $m | tr ' ' ,)"; exit 9; }%s; `,
+		t.Guard.MAC, boot)
+	b.sh("guard", time.Minute, `echo "capplunder-guard ok"`)
 	return b
 }
 
@@ -119,11 +123,11 @@ func (b *mapBuilder) add(a wire.Action, limit time.Duration) {
 
 // sh runs a script with a POSIX shell, bash with the preamble of all install scripts.
 func (b *mapBuilder) sh(task string, limit time.Duration, script string) {
-	b.add(wire.Action{Name: task, Command: "sh -c " + quote(script)}, limit)
+	b.add(wire.Action{Name: task, Command: "sh -c " + quote(b.guard+script)}, limit)
 }
 
 func (b *mapBuilder) bash(task string, limit time.Duration, script string) {
-	b.add(wire.Action{Name: task, Command: "bash -c " + quote(b.preamble+script)}, limit)
+	b.add(wire.Action{Name: task, Command: "bash -c " + quote(b.guard+b.preamble+script)}, limit)
 }
 
 // try is bash for a step whose failure does not matter.
@@ -155,7 +159,7 @@ func (b *mapBuilder) bundle(files ...file) {
 		b.add(wire.Action{
 			Name:           fmt.Sprintf("bundle.%d", n),
 			CommandPipeCmd: "printf %s " + quote(base64.StdEncoding.EncodeToString(chunk)),
-			Command:        "bash -c " + quote("umask 077; mkdir -p /run/capplunder; base64 -d "+redirect+"/run/capplunder/bundle"),
+			Command:        "bash -c " + quote(b.guard+"umask 077; mkdir -p /run/capplunder; base64 -d "+redirect+"/run/capplunder/bundle"),
 		}, 2*time.Minute)
 		redirect = ">>"
 	}
