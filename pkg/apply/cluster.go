@@ -295,7 +295,7 @@ func (c *cluster) makeTokens(ctx context.Context, batch []*ticket) error {
 	for i, t := range batch {
 		tokens[i] = t.token
 	}
-	target := translate.Target{Address: cp.Address, HostName: cp.HostName, Guard: translate.Guard{MAC: cp.MAC}}
+	target := translate.Target{Address: cp.Address, HostName: cp.HostName, Guard: translate.Guard{MAC: cp.MAC}, Root: cp.Root}
 	expires := time.Now().Add(tokenLife).UTC()
 	var jobID string
 	l, err := c.run.runJob(ctx, job{

@@ -172,7 +172,7 @@ func (m *machine) awaitOS(ctx context.Context, began time.Time) error {
 		return nil
 	}
 	err = m.save(ctx, func(rec *capi.Record) {
-		rec.BootID, rec.Disks = facts.BootID, facts.Disks
+		rec.BootID, rec.Disks, rec.Root = facts.BootID, facts.Disks, facts.UID == 0
 		if first {
 			rec.Step, rec.OSReadyAt = string(event.StepOS), time.Now().UTC()
 		}

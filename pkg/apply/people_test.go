@@ -418,6 +418,53 @@ func TestLimitsAreNamed(t *testing.T) {
 	}
 }
 
+// Images whose only user is root may lack sudo, so nothing is run with it.
+func TestApplyAsRoot(t *testing.T) {
+	cfg := simulator.Config{Machines: 2, Global: &wire.HostConfig{Username: "root", SSHKeyPath: "/root/.ssh/id_rsa.pub"}}
+	bubble(t, cfg, func(ctx context.Context, r *rack) {
+		if _, err := r.apply(ctx, fleet(0)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.apply(ctx, fleet(1)); err != nil { // joins a control plane of an earlier run
+			t.Fatal(err)
+		}
+		for _, c := range r.sim.Calls() {
+			if c.Function == "POST /parlay" && bytes.Contains(c.Body, []byte(`"commandSudo":"`)) {
+				t.Fatalf("sudo: %.200s", c.Body)
+			}
+		}
+	})
+}
+
+// Two people give the same address to two machines. One of them gets it; the other
+// one is told by the server's list, or, if both wrote at once, by the stranger.
+func TestTwoPeopleOneAddress(t *testing.T) {
+	for seed := range int64(4) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			bubble(t, simulator.Config{Machines: 4, Seed: seed, RaceWindow: 15 * time.Millisecond}, func(ctx context.Context, a *rack) {
+				b := a.colleague()
+				defer b.client.Close()
+				var wg sync.WaitGroup
+				var errA, errB error
+				wg.Go(func() { _, errA = a.apply(ctx, team("a", 1, 1), skipKubernetes) })
+				wg.Go(func() {
+					time.Sleep(time.Duration(seed) * 9 * time.Millisecond)
+					_, errB = b.apply(ctx, team("b", 1, 1), skipKubernetes)
+				})
+				wg.Wait()
+				if len(a.ready())+len(b.ready()) != 1 {
+					t.Errorf("%d and %d ready", len(a.ready()), len(b.ready()))
+				}
+				var conflict *wire.ConflictError
+				var safety *apply.SafetyError
+				if err := errors.Join(errA, errB); !errors.As(err, &conflict) && !errors.As(err, &safety) {
+					t.Errorf("err %v", err)
+				}
+			})
+		})
+	}
+}
+
 func yes([]capi.Record) error { return nil }
 
 // The machine loses its power during an action whose failure does not matter, and

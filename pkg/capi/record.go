@@ -45,6 +45,7 @@ type Record struct {
 
 	// Observations.
 	BootID    string    `json:"bootID,omitempty"` // /proc/sys/kernel/random/boot_id of the installed system
+	Root      bool      `json:"root,omitempty"`   // the SSH user is root: no sudo, which images may lack
 	OSReadyAt time.Time `json:"osReadyAt,omitzero"`
 	Disks     []Disk    `json:"disks,omitempty"`  // seen when the OS was proved, for the wipe
 	WipedAt   time.Time `json:"wipedAt,omitzero"` // when the wipe was proved, for the way back to the pool
