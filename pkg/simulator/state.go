@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/plunder-app/capplunder/pkg/plunder/wire"
 	"github.com/plunder-app/capplunder/pkg/simulator/host"
 )
 
@@ -78,6 +80,9 @@ func Load(cfg Config, path string) (*Server, error) {
 	}
 	s := newServer(cfg)
 	s.mem, s.downUntil = saved.Memory, saved.DownUntil
+	// The jobs in flight ended with the process that saved them. A log that went on
+	// saying "Running" would have a client wait for a job that nobody runs.
+	maps.DeleteFunc(s.mem.Logs, func(_ string, l *wire.Log) bool { return l.State == wire.StateRunning })
 	s.saving.hosts = map[string]json.RawMessage{}
 	for _, sm := range saved.Machines {
 		m := sm.machine

@@ -53,10 +53,10 @@ func TestMain(m *testing.M) {
 
 // rig is one simulated server and one state directory.
 type rig struct {
-	t      *testing.T
-	sim    *simulator.Server
-	config string
-	state  string
+	t     *testing.T
+	sim   *simulator.Server // nil with --simulate
+	flags []string          // of every run
+	state string
 	// onRequest and onResponse are called with the number of the request since the
 	// last arm; events are counted by run.
 	requests, responses   atomic.Int64
@@ -74,9 +74,11 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	r := &rig{t: t, sim: sim, config: filepath.Join(dir, "plunderclient.yaml"), state: filepath.Join(dir, "state")}
+	config := filepath.Join(dir, "plunderclient.yaml")
+	r := &rig{t: t, sim: sim, state: filepath.Join(dir, "state")}
+	r.flags = []string{"-p", config, "--state-dir", r.state, "--interval", "50ms", "-o", "json"}
 	client := plunder.Config{Address: l.Address, Port: l.Port, Cert: base64.StdEncoding.EncodeToString(l.CertPEM)}
-	if err := client.WriteFile(r.config); err != nil {
+	if err := client.WriteFile(config); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -117,7 +119,7 @@ func (r *rig) run(args []string, started func(kill func()), onEvent func(n int, 
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
 	defer cancel()
-	args = append(args, "-p", r.config, "--state-dir", r.state, "--interval", "50ms", "-o", "json")
+	args = append(args, r.flags...)
 	cmd := exec.CommandContext(ctx, binary, args...)
 	var errOut bytes.Buffer
 	cmd.Stderr = &errOut
@@ -343,6 +345,31 @@ func TestKilledDeleteConverges(t *testing.T) {
 			}
 			if total != 3 {
 				t.Errorf("installed %v, want one more than before", all)
+			}
+		})
+	}
+}
+
+// With --simulate the server dies with the program, and its machines live on.
+func TestKilledSimulationConverges(t *testing.T) {
+	simulated := func(t *testing.T) *rig {
+		t.Helper()
+		state := filepath.Join(t.TempDir(), "state")
+		return &rig{t: t, state: state, flags: []string{
+			"--simulate", "--simulate-os-install", "300ms", "--simulate-kubernetes-install", "1s", "--simulate-boot-loop", "100ms",
+			"--state-dir", state, "--interval", "50ms", "-o", "json",
+		}}
+	}
+	_, events := simulated(t).counts(apply()...)
+	t.Logf("an apply reports %d events; it is killed at each of them", events)
+	for _, p := range points(0, events) {
+		t.Run(fmt.Sprintf("%s-%d", p.where, p.n), func(t *testing.T) {
+			t.Parallel()
+			r := simulated(t)
+			r.killed(p, apply()...)
+			r.must(apply()...)
+			if out := r.must(apply()...); strings.Count(out, `"type":"Skipped"`) != 2 {
+				t.Errorf("a third run changes nothing, but:\n%s", out)
 			}
 		})
 	}
