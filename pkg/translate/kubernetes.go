@@ -168,7 +168,7 @@ systemctl daemon-reload; systemctl enable --now kubelet; [ "$(kubeadm version -o
 
 // A control plane that once came up is never reset and never initialised again.
 const initScript = `K="kubectl --kubeconfig=/etc/kubernetes/admin.conf"; trap 'rm -f $E/kubeadm.yaml' EXIT
-if [ -e $E/init.done ]; then $K get --raw /healthz >/dev/null && { echo 'capplunder-init already'; ca; exit 0; }; echo 'capplunder-error initialised before but the API does not answer; not touching it'; exit 1; fi
+if [ -e $E/init.done ]; then try 12 $K get --raw /healthz >/dev/null && { echo 'capplunder-init already'; ca; exit 0; }; echo 'capplunder-error initialised before but the API does not answer; not touching it'; exit 1; fi
 if [ -e /etc/kubernetes/manifests/kube-apiserver.yaml ]; then kubeadm reset -f >$L/reset.log 2>&1 || :; fi
 if ! (umask 077; timeout 1500 kubeadm init --config $E/kubeadm.yaml --skip-token-print --skip-certificate-key-print >$L/init.log 2>&1); then tail -n 80 $L/init.log | mask; exit 1; fi
 touch $E/init.done; { grep -E '^\[' $L/init.log || :; } | mask | tail -n 40; echo 'capplunder-init ok'; ca`
