@@ -3,9 +3,9 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
+	"github.com/agnivade/levenshtein"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -134,7 +134,7 @@ func arguments(check cobra.PositionalArgs) cobra.PositionalArgs {
 func didYouMean(s string, known map[string]bool) string {
 	best, bestDistance := "", 3
 	for k := range known {
-		d := distance(s, k)
+		d := levenshtein.ComputeDistance(s, k)
 		if strings.HasPrefix(k, s) && len(s) > 2 {
 			d = 1
 		}
@@ -146,24 +146,4 @@ func didYouMean(s string, known map[string]bool) string {
 		return ""
 	}
 	return fmt.Sprintf("; did you mean %q?", best)
-}
-
-// distance is the number of single-character edits (Levenshtein) between a and b.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], slices.Min([]int{row[j+1] + 1, row[j] + 1, diagonal + cost})
-		}
-	}
-	return row[len(b)]
 }

@@ -66,17 +66,6 @@ func TestNoArgumentsIsHelp(t *testing.T) {
 	}
 }
 
-func TestDistance(t *testing.T) {
-	for _, tt := range []struct {
-		a, b string
-		want int
-	}{{"", "", 0}, {"a", "", 1}, {"", "ab", 2}, {"apply", "aply", 1}, {"flaw", "lawn", 2}, {"kitten", "sitting", 3}} {
-		if got := distance(tt.a, tt.b); got != tt.want {
-			t.Errorf("distance(%q, %q) = %d, want %d", tt.a, tt.b, got, tt.want)
-		}
-	}
-}
-
 func TestCommandLineCanBeTypedAgain(t *testing.T) {
 	f := newFactory([]string{"apply", "-f", "my file.yaml", "--simulate", "it's"}, nil, nil)
 	if got, want := f.commandLine(), `capplunder apply -f 'my file.yaml' --simulate 'it'\''s'`; got != want {

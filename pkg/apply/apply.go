@@ -61,25 +61,26 @@ func (e *Engine) newRun(ctx context.Context) (r *run, end func()) {
 // *RunError when machines are not ready, and any other error when nothing was
 // begun.
 func (e *Engine) Apply(ctx context.Context, set *capi.Set, plan *translate.Plan) (Result, error) {
+	return e.locked(ctx, "apply", func(ctx context.Context, r *run) (Result, error) { return r.apply(ctx, set, plan) })
+}
+
+// locked does one run, under the limit over all and with the store locked.
+func (e *Engine) locked(ctx context.Context, command string, work func(context.Context, *run) (Result, error)) (Result, error) {
 	if e.opts.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = wait.WithLimit(ctx, e.opts.Timeout, "--timeout")
 		defer cancel()
 	}
-	unlock, err := e.lock(ctx, "apply")
+	lockCtx, cancel := context.WithTimeout(ctx, lockPatience)
+	unlock, err := e.store.Lock(lockCtx, command)
+	cancel()
 	if err != nil {
 		return Result{}, err
 	}
 	r, end := e.newRun(ctx)
-	res, err := r.apply(ctx, set, plan)
+	res, err := work(ctx, r)
 	end()
 	return res, errors.Join(err, unlock())
-}
-
-func (e *Engine) lock(ctx context.Context, command string) (func() error, error) {
-	ctx, cancel := context.WithTimeout(ctx, lockPatience)
-	defer cancel()
-	return e.store.Lock(ctx, command)
 }
 
 func (r *run) apply(ctx context.Context, set *capi.Set, plan *translate.Plan) (Result, error) {

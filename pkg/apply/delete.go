@@ -41,19 +41,7 @@ func (e *NoRecordError) Error() string {
 // records; its error ends the run. A machine whose wipe is not proved keeps its
 // record. It is safe to run again after any interruption.
 func (e *Engine) Delete(ctx context.Context, keys []capi.Key, confirm func([]capi.Record) error) (Result, error) {
-	if e.opts.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = wait.WithLimit(ctx, e.opts.Timeout, "--timeout")
-		defer cancel()
-	}
-	unlock, err := e.lock(ctx, "delete")
-	if err != nil {
-		return Result{}, err
-	}
-	r, end := e.newRun(ctx)
-	res, err := r.delete(ctx, keys, confirm)
-	end()
-	return res, errors.Join(err, unlock())
+	return e.locked(ctx, "delete", func(ctx context.Context, r *run) (Result, error) { return r.delete(ctx, keys, confirm) })
 }
 
 func (r *run) delete(ctx context.Context, keys []capi.Key, confirm func([]capi.Record) error) (Result, error) {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/agnivade/levenshtein"
 )
 
 // DecodeOptions change how documents are read.
@@ -249,7 +251,7 @@ func (d *decoder) unknownKind(in *input, kinds []string) {
 
 // misspelt reports whether a group is close to the one that was meant.
 func misspelt(group, meant string) bool {
-	return group != meant && editDistance(group, meant, 2) <= 2
+	return group != meant && levenshtein.ComputeDistance(group, meant) <= 2
 }
 
 // ignore says that an object of another system was left out.
