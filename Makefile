@@ -34,7 +34,7 @@ build: ## Build bin/capplunder
 
 .PHONY: test
 test: ## Run all tests with the race detector; edits no file, needs no network
-	go test -race $(PACKAGES)
+	go test -race -timeout 30m $(PACKAGES)
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) shellcheck ## Run the linters, import rules included
