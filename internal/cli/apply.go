@@ -89,16 +89,16 @@ func runApply(ctx context.Context, o *applyOptions) error {
 			return err
 		}
 	}
-	set, plan, err := o.plan(ctx)
+	store, err := f.Store()
+	if err != nil {
+		return err
+	}
+	set, plan, err := o.plan(ctx, store)
 	if err != nil {
 		return err
 	}
 	for _, w := range set.Warnings {
 		f.warnf("%s", w)
-	}
-	store, err := f.Store()
-	if err != nil {
-		return err
 	}
 	if o.dryRun {
 		return f.printPlan(ctx, out, plan, store)
@@ -114,7 +114,7 @@ func runApply(ctx context.Context, o *applyOptions) error {
 }
 
 // plan reads, checks and plans; nothing is touched.
-func (o *applyOptions) plan(ctx context.Context) (*capi.Set, *translate.Plan, error) {
+func (o *applyOptions) plan(ctx context.Context, store store) (*capi.Set, *translate.Plan, error) {
 	docs, err := state.Files(ctx, state.FileOptions{
 		Paths:     o.filenames,
 		Recursive: o.recursive,
@@ -124,7 +124,11 @@ func (o *applyOptions) plan(ctx context.Context) (*capi.Set, *translate.Plan, er
 	if err != nil {
 		return nil, nil, err
 	}
-	set, err := capi.DecodeOptions{Namespace: o.namespace}.Decode(docs)
+	known, err := store.Clusters(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	set, err := capi.DecodeOptions{Namespace: o.namespace, Known: known}.Decode(docs)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/plunder-app/capplunder/internal/ui"
-	"github.com/plunder-app/capplunder/pkg/apply"
 	"github.com/plunder-app/capplunder/pkg/plunder"
 	"github.com/plunder-app/capplunder/pkg/state"
 )
@@ -84,7 +83,7 @@ func (f *factory) stateDir() (string, error) {
 }
 
 // Store opens the place where results are recorded. Nothing is written yet.
-func (f *factory) Store() (apply.Store, error) {
+func (f *factory) Store() (store, error) {
 	switch f.opts.store {
 	case storeLocal:
 	case storeAuto, storeKubernetes:
@@ -96,11 +95,11 @@ func (f *factory) Store() (apply.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := state.OpenLocal(dir)
+	local, err := state.OpenLocal(dir)
 	if err != nil {
 		return nil, failing(err)
 	}
-	return markedStore{store}, nil
+	return markedStore{local}, nil
 }
 
 // server is a connection to a plunder server.

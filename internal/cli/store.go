@@ -24,11 +24,24 @@ func failing(err error) error {
 
 // markedStore is a store whose errors say that they are the store's, wherever
 // they turn up, so that the exit code can tell.
-type markedStore struct{ apply.Store }
+type markedStore struct{ store }
+
+// store is what commands need of a store beyond the engine.
+type store interface {
+	apply.Store
+	// Clusters are the Clusters and PlunderClusters of earlier runs.
+	Clusters(ctx context.Context) ([]capi.Document, error)
+}
+
+// Clusters implements store.
+func (s markedStore) Clusters(ctx context.Context) ([]capi.Document, error) {
+	docs, err := s.store.Clusters(ctx)
+	return docs, failing(err)
+}
 
 // Lock implements apply.Store.
 func (s markedStore) Lock(ctx context.Context, command string) (func() error, error) {
-	unlock, err := s.Store.Lock(ctx, command)
+	unlock, err := s.store.Lock(ctx, command)
 	if err != nil {
 		return nil, failing(err)
 	}
@@ -37,49 +50,49 @@ func (s markedStore) Lock(ctx context.Context, command string) (func() error, er
 
 // Sync implements apply.Store.
 func (s markedStore) Sync(ctx context.Context, set *capi.Set) error {
-	return failing(s.Store.Sync(ctx, set))
+	return failing(s.store.Sync(ctx, set))
 }
 
 // Record implements apply.Store.
 func (s markedStore) Record(ctx context.Context, key capi.Key) (capi.Record, bool, error) {
-	r, ok, err := s.Store.Record(ctx, key)
+	r, ok, err := s.store.Record(ctx, key)
 	return r, ok, failing(err)
 }
 
 // Records implements apply.Store.
 func (s markedStore) Records(ctx context.Context) ([]capi.Record, error) {
-	r, err := s.Store.Records(ctx)
+	r, err := s.store.Records(ctx)
 	return r, failing(err)
 }
 
 // SaveRecord implements apply.Store.
 func (s markedStore) SaveRecord(ctx context.Context, r capi.Record) error {
-	return failing(s.Store.SaveRecord(ctx, r))
+	return failing(s.store.SaveRecord(ctx, r))
 }
 
 // DeleteRecord implements apply.Store.
 func (s markedStore) DeleteRecord(ctx context.Context, key capi.Key) error {
-	return failing(s.Store.DeleteRecord(ctx, key))
+	return failing(s.store.DeleteRecord(ctx, key))
 }
 
 // ClusterRecord implements apply.Store.
 func (s markedStore) ClusterRecord(ctx context.Context, key capi.Key) (capi.ClusterRecord, bool, error) {
-	r, ok, err := s.Store.ClusterRecord(ctx, key)
+	r, ok, err := s.store.ClusterRecord(ctx, key)
 	return r, ok, failing(err)
 }
 
 // SaveClusterRecord implements apply.Store.
 func (s markedStore) SaveClusterRecord(ctx context.Context, r capi.ClusterRecord) error {
-	return failing(s.Store.SaveClusterRecord(ctx, r))
+	return failing(s.store.SaveClusterRecord(ctx, r))
 }
 
 // AddEvent implements apply.Store.
 func (s markedStore) AddEvent(ctx context.Context, e capi.Event) error {
-	return failing(s.Store.AddEvent(ctx, e))
+	return failing(s.store.AddEvent(ctx, e))
 }
 
 // Events implements apply.Store.
 func (s markedStore) Events(ctx context.Context) ([]capi.Event, error) {
-	e, err := s.Store.Events(ctx)
+	e, err := s.store.Events(ctx)
 	return e, failing(err)
 }

@@ -14,6 +14,10 @@ type DecodeOptions struct {
 	// it, and an object that names another one is an error, as in kubectl. If it is
 	// empty, objects without a namespace are in DefaultNamespace.
 	Namespace string
+	// Known are clusters of earlier runs, for machines whose Cluster is not in the
+	// input. What the input gives itself counts, and a known cluster that no machine of
+	// the input belongs to is left out of the Set.
+	Known []Document
 }
 
 // Decode reads documents, gives defaults, links and validates. The error is an
@@ -31,7 +35,14 @@ func (o DecodeOptions) Decode(docs []Document) (*Set, error) {
 	for i, doc := range docs {
 		d.document(i, doc)
 	}
-	if len(d.clusters)+len(d.machines) == 0 && len(docs) > 0 && len(d.problems) == 0 {
+	given := len(d.clusters)
+	if d.clusterMissing() {
+		d.known = true
+		for i, doc := range o.Known {
+			d.document(len(docs)+i, doc)
+		}
+	}
+	if given+len(d.machines) == 0 && len(docs) > 0 && len(d.problems) == 0 {
 		d.report(0, Problem{
 			Origin:  docs[0].Origin,
 			Message: fmt.Sprintf("no Cluster or Machine of %s in the input (%d documents)", GroupCluster, len(docs)),
@@ -43,8 +54,10 @@ func (o DecodeOptions) Decode(docs []Document) (*Set, error) {
 		return nil, &InputError{Problems: d.sorted(d.problems)}
 	}
 	set := &Set{}
-	for _, c := range d.clusters {
-		set.Clusters = append(set.Clusters, c.Cluster)
+	for i, c := range d.clusters {
+		if i < given || slices.ContainsFunc(d.machines, func(m *machineInput) bool { return m.Machine.Cluster == c.Cluster }) {
+			set.Clusters = append(set.Clusters, c.Cluster)
+		}
 	}
 	for _, m := range d.machines {
 		set.Machines = append(set.Machines, m.Machine)
@@ -54,10 +67,20 @@ func (o DecodeOptions) Decode(docs []Document) (*Set, error) {
 	for _, m := range set.Machines {
 		m.Cluster.Machines = append(m.Cluster.Machines, m)
 	}
+	d.warnings = slices.DeleteFunc(d.warnings, func(p placed) bool { return p.doc >= len(docs) })
 	for _, p := range d.sorted(d.warnings) {
 		set.Warnings = append(set.Warnings, p.String())
 	}
 	return set, nil
+}
+
+// clusterMissing reports whether a machine's Cluster is not among the objects so far.
+func (d *decoder) clusterMissing() bool {
+	return slices.ContainsFunc(d.machines, func(m *machineInput) bool {
+		return !slices.ContainsFunc(d.clusters, func(c *clusterInput) bool {
+			return c.Cluster.Key == Key{Namespace: m.Machine.Namespace, Name: m.Machine.ClusterName}
+		})
+	})
 }
 
 func compareKeys(a, b Key) int {
@@ -72,6 +95,7 @@ type decoder struct {
 	opts     DecodeOptions
 	problems []placed
 	warnings []placed
+	known    bool // the documents read now are DecodeOptions.Known
 	// incomplete: an object could not be read as far as its name, so nothing can be
 	// said about objects that are missing.
 	incomplete bool
@@ -299,6 +323,9 @@ func (d *decoder) metadata(in *input) bool {
 	named := name.check(checkName(n))
 	if !namespace.check(checkLabelName(ns)) || !named {
 		d.incomplete = true // others may mean this one
+	}
+	if d.known && (d.seen[in.name()] != nil || d.opts.Namespace != "" && ns != d.opts.Namespace) {
+		return false
 	}
 	if want := d.opts.Namespace; want != "" && ns != want {
 		namespace.errorf("the namespace of the object, %s, is not the one asked for, %s", quote(ns), quote(want))

@@ -430,6 +430,31 @@ func (l *Local) DeleteRecord(ctx context.Context, key capi.Key) error {
 	})
 }
 
+// Clusters are the stored Clusters and PlunderClusters, for manifests of machines
+// that come without theirs.
+func (l *Local) Clusters(ctx context.Context) ([]capi.Document, error) {
+	var docs []capi.Document
+	for _, kind := range []string{dirClusters, dirPlunderClusters} {
+		keys, err := l.list(kind)
+		if err != nil {
+			return nil, err
+		}
+		for _, key := range keys {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			f, ok, err := l.load(kind, key)
+			if err != nil {
+				return nil, err
+			}
+			if ok {
+				docs = append(docs, capi.Document{Origin: capi.Origin{File: f.path, Document: 1, Line: 1}, Raw: f.old})
+			}
+		}
+	}
+	return docs, nil
+}
+
 // ClusterRecord implements the Store interface of pkg/apply.
 func (l *Local) ClusterRecord(ctx context.Context, key capi.Key) (r capi.ClusterRecord, ok bool, err error) {
 	if err := ctx.Err(); err != nil {

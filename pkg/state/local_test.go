@@ -685,3 +685,19 @@ func TestDirs(t *testing.T) {
 		}
 	}
 }
+
+func TestLocalClusters(t *testing.T) {
+	l := openLocal(t)
+	set := seedSet(t)
+	if err := l.Sync(t.Context(), set); err != nil {
+		t.Fatal(err)
+	}
+	docs, err := l.Clusters(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := capi.DecodeOptions{}.Decode(docs)
+	if err != nil || len(again.Clusters) != len(set.Clusters) || again.Clusters[0].Key != set.Clusters[0].Key || len(docs) != 2 {
+		t.Errorf("stored clusters must be readable as they were given: %+v, %v", again, err)
+	}
+}
