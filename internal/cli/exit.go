@@ -148,8 +148,9 @@ func errorExitCode(err error) int {
 }
 
 // printError tells a person what went wrong: one line per problem, and the next
-// command to type, when there is one. again is the command line that failed.
-func printError(console *ui.Console, err error, again string) {
+// command to type, when there is one. again is the command line that failed, place
+// the flags of it that say which server and store a command to look around is about.
+func printError(console *ui.Console, err error, again, place string) {
 	var silent *silentError
 	if errors.As(err, &silent) {
 		return
@@ -162,6 +163,9 @@ func printError(console *ui.Console, err error, again string) {
 		commands = []string{again} // nothing was sent: when the server is back, it just works
 	}
 	for _, next := range commands {
+		if strings.HasPrefix(next, name+" get ") {
+			next += place
+		}
 		console.Linef("next: %s", next)
 	}
 }

@@ -133,7 +133,7 @@ func TestPrintError(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			streams, _, errOut := ui.Test("", false)
-			printError(streams.Err, tt.err, "capplunder get unleased")
+			printError(streams.Err, tt.err, "capplunder get unleased", "")
 			if diff := cmp.Diff(tt.want, errOut.String()); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}

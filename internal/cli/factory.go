@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/plunder-app/capplunder/internal/ui"
 	"github.com/plunder-app/capplunder/pkg/plunder"
@@ -21,6 +22,9 @@ type factory struct {
 	env  map[string]string
 	opts globals
 
+	// place are the flags, given by hand, that say which server and store are meant:
+	// " --simulate --state-dir x".
+	place string
 	// settings is what setUp found out about every setting, for `config view`.
 	settings []setting
 }
@@ -39,6 +43,14 @@ func (f *factory) setUp(cmd *cobra.Command) error {
 	if err := f.resolve(cmd); err != nil {
 		return err
 	}
+	cmd.Flags().Visit(func(fl *pflag.Flag) {
+		switch fl.Name {
+		case "simulate", "insecure-http":
+			f.place += " --" + fl.Name
+		case "plunder-config", "url", "state-dir", "store", "config":
+			f.place += " --" + fl.Name + " " + shellWord(fl.Value.String())
+		}
+	})
 	if f.opts.noColor {
 		f.io.NoColor()
 	}
@@ -193,12 +205,17 @@ var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:=@,+~-]+$`)
 func (f *factory) commandLine() string {
 	words := []string{name}
 	for _, a := range f.args {
-		if !plainWord.MatchString(a) {
-			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
-		}
-		words = append(words, a)
+		words = append(words, shellWord(a))
 	}
 	return strings.Join(words, " ")
+}
+
+// shellWord quotes a word if a shell would take it apart.
+func shellWord(a string) string {
+	if plainWord.MatchString(a) {
+		return a
+	}
+	return "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
 }
 
 // allow refuses values of -o that make no sense for a command.

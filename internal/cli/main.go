@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/plunder-app/capplunder/internal/ui"
 )
@@ -24,19 +25,31 @@ func Main() int {
 	})
 }
 
+// sameSignal is within what time a second SIGTERM is the first one, sent twice. A
+// person cannot type kill that fast.
+const sameSignal = time.Second
+
 // supervise runs until run returns, or until a second signal.
 func supervise(signals <-chan os.Signal, streams *ui.IOStreams, run func(context.Context) int) int {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	done := make(chan int, 1)
 	go func() { done <- run(ctx) }()
-	for interrupted := false; ; interrupted = true {
+	var first os.Signal
+	var when time.Time
+	for {
+		var sig os.Signal
 		select {
 		case code := <-done:
 			return code
-		case <-signals:
+		case sig = <-signals:
 		}
-		if interrupted {
+		switch {
+		case first == nil:
+			first, when = sig, time.Now()
+		case first == syscall.SIGTERM && sig == syscall.SIGTERM && time.Since(when) < sameSignal:
+			continue // timeout(1) and others tell the process and its group
+		default:
 			streams.Err.Restore()
 			return exitInterrupted
 		}
@@ -53,7 +66,7 @@ func Run(ctx context.Context, args []string, streams *ui.IOStreams, environ []st
 	err := execute(ctx, f, args)
 	code := exitCode(err)
 	if err != nil {
-		printError(streams.Err, err, f.commandLine())
+		printError(streams.Err, err, f.commandLine(), f.place)
 	}
 	return code
 }

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/plunder-app/capplunder/internal/ui"
 )
@@ -43,4 +44,33 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 			t.Errorf("exit %d, want %d", code, exitInterrupted)
 		}
 	})
+}
+
+// timeout(1) tells the process and its group, so one SIGTERM arrives twice.
+func TestSIGTERMTwiceAtOnceIsOne(t *testing.T) {
+	for name, tt := range map[string]struct {
+		pause time.Duration
+		want  int
+	}{
+		"at once": {10 * time.Millisecond, 42},
+		"later":   {3 * time.Second, exitInterrupted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				streams, _, _ := ui.Test("", false)
+				signals := make(chan os.Signal, 2)
+				signals <- syscall.SIGTERM
+				time.AfterFunc(tt.pause, func() { signals <- syscall.SIGTERM })
+				code := supervise(signals, streams, func(ctx context.Context) int {
+					<-ctx.Done()
+					time.Sleep(5 * time.Second) // what a run needs to stop
+					return 42
+				})
+				time.Sleep(10 * time.Second)
+				if code != tt.want {
+					t.Errorf("exit %d, want %d", code, tt.want)
+				}
+			})
+		})
+	}
 }

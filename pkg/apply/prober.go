@@ -315,7 +315,7 @@ func (p *prober) hosts(ctx context.Context, chunk []*probing) error {
 			answered[a] = true
 			w.silent = err != nil && strings.Contains(err.Error(), "Command Timed out")
 			if err != nil {
-				p.observe(w, "SSH: "+explainSSH(err.Error()))
+				p.observe(w, "SSH: "+err.Error()+sshHint(err))
 				continue
 			}
 			p.judge(w, facts)
@@ -335,12 +335,13 @@ func (p *prober) hosts(ctx context.Context, chunk []*probing) error {
 	return nil
 }
 
-// explainSSH adds what a person should know about an SSH error.
-func explainSSH(text string) string {
-	if strings.Contains(text, "ssh: handshake failed") {
-		return text + " (plunder signs with ssh-rsa: a modern sshd needs PubkeyAcceptedAlgorithms +ssh-rsa and the key of the global configuration)"
+// sshHint explains a refused login, which somebody must mend. A refused or silent
+// connection is what an installing machine looks like: there is nothing to explain.
+func sshHint(err error) string {
+	if text := err.Error(); strings.Contains(text, "ssh: ") {
+		return translate.Likely(text)
 	}
-	return text
+	return ""
 }
 
 // quiet are the addresses of machines that have no job in flight: their logs may

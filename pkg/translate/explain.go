@@ -29,7 +29,7 @@ func Mask(s string) string {
 func causes() []struct{ text, cause string } {
 	return []struct{ text, cause string }{
 		{"capplunder-stranger", "another machine, or another boot of it, answers at this address; nothing was changed on it"},
-		{"ssh: handshake failed", "the SSH key or user of plunder's global configuration does not fit, or the host's sshd refuses ssh-rsa signatures (PubkeyAcceptedAlgorithms +ssh-rsa)"},
+		{"ssh: handshake failed", "the SSH user or key of plunder's global configuration is missing or does not fit, the account is locked, or the host's sshd refuses ssh-rsa signatures (PubkeyAcceptedAlgorithms +ssh-rsa)"},
 		{"no SSH credentials", "the plunder server has no deployment for this address"},
 		{"a password is required", "the SSH user may not use sudo without a password"},
 		{"you must have a tty", "sudo wants a terminal: remove requiretty from its configuration"},
@@ -50,6 +50,16 @@ func causes() []struct{ text, cause string } {
 	}
 }
 
+// Likely is " (likely: ...)" with the cause that usually lies behind a text, or "".
+func Likely(text string) string {
+	for _, c := range causes() {
+		if strings.Contains(text, c.text) {
+			return " (likely: " + c.cause + ")"
+		}
+	}
+	return ""
+}
+
 // Explain says what went wrong in an action, for people: the task, the error, the
 // last lines of its output (masked) and, where one is known, the likely cause.
 func Explain(e wire.LogEntry) string {
@@ -59,12 +69,7 @@ func Explain(e wire.LogEntry) string {
 		text = fmt.Sprintf("action %s did not say what it should", task)
 	}
 	out := Mask(strings.TrimSpace(e.Entry))
-	for _, c := range causes() {
-		if strings.Contains(e.Error, c.text) || strings.Contains(out, c.text) {
-			text += " (likely: " + c.cause + ")"
-			break
-		}
-	}
+	text += Likely(e.Error + "\n" + out)
 	if out == "" || out == wire.NoOutput {
 		return text
 	}

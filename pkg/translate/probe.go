@@ -16,6 +16,8 @@ import (
 const (
 	taskPorts = "ports"
 	taskProbe = "probe"
+	// noMAC is what the loopback interface has.
+	noMAC = "00:00:00:00:00:00"
 	// portWait is how many seconds an address has to accept a connection. The server
 	// and its machines share a network.
 	portWait = 1
@@ -163,7 +165,9 @@ func ReadHostProbe(l wire.Log, job string) (f Facts, done bool, err error) {
 				return Facts{}, true, fmt.Errorf("the host does not say who the SSH user is: %q", v["uid"])
 			}
 		case "capplunder-mac":
-			f.MACs = append(f.MACs, strings.ToLower(rest))
+			if mac := strings.ToLower(rest); mac != noMAC {
+				f.MACs = append(f.MACs, mac)
+			}
 		case "capplunder-boot":
 			up, err := strconv.ParseFloat(v["uptime"], 64)
 			if err != nil || v["id"] == "" {
