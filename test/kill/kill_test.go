@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	_ "github.com/plunder-app/capplunder/internal/cli" // go test must not take a cached result for a changed program
 	"github.com/plunder-app/capplunder/pkg/plunder"
 	"github.com/plunder-app/capplunder/pkg/simulator"
 	"github.com/plunder-app/capplunder/pkg/state"
