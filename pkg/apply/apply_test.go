@@ -204,7 +204,7 @@ func TestApplyMachineNeverComesUp(t *testing.T) {
 }
 
 func TestApplyInterruptedAndResumed(t *testing.T) {
-	for _, after := range []time.Duration{time.Second, 3 * time.Minute, 8 * time.Minute, 10 * time.Minute} {
+	for _, after := range []time.Duration{time.Second, 2*time.Minute + 300*time.Millisecond, 3 * time.Minute, 8 * time.Minute, 10 * time.Minute} {
 		t.Run(after.String(), func(t *testing.T) {
 			bubble(t, simulator.Config{}, func(ctx context.Context, r *rack) {
 				cut, cancel := context.WithTimeout(ctx, time.Hour)
@@ -212,6 +212,11 @@ func TestApplyInterruptedAndResumed(t *testing.T) {
 				res, err := r.apply(cut, fleet(1))
 				if !errors.Is(err, context.Canceled) || res.Counts.Cancelled == 0 {
 					t.Fatalf("counts %+v, err %v", res.Counts, err)
+				}
+				for _, m := range res.Machines {
+					if m.Err != nil && strings.Count(m.Err.Error(), "interrupted after") > 1 {
+						t.Errorf("the last thing seen is not the interruption itself: %v", m.Err)
+					}
 				}
 				cp := r.record("cp")
 				if cp.Phase == capi.PhaseFailed {

@@ -437,6 +437,9 @@ func (p *prober) deliver(w *probing, res probeResult) {
 }
 
 func (p *prober) observe(w *probing, what string) {
+	if p.run.base.Err() != nil {
+		return // a look that was cut off has seen nothing: what was seen before counts
+	}
 	p.mu.Lock()
 	ok := p.waiting[w]
 	if ok {
