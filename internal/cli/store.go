@@ -40,12 +40,45 @@ func (s markedStore) Clusters(ctx context.Context) ([]capi.Document, error) {
 }
 
 // Lock implements apply.Store.
-func (s markedStore) Lock(ctx context.Context, command string) (func() error, error) {
-	unlock, err := s.store.Lock(ctx, command)
+func (s markedStore) Lock(ctx context.Context, req capi.LockRequest) (context.Context, func() error, error) {
+	held, unlock, err := s.store.Lock(ctx, req)
+	if err != nil {
+		return nil, nil, failing(err)
+	}
+	return held, func() error { return failing(unlock()) }, nil
+}
+
+// LockServer implements apply.Store.
+func (s markedStore) LockServer(ctx context.Context, url string) (func() error, error) {
+	unlock, err := s.store.LockServer(ctx, url)
 	if err != nil {
 		return nil, failing(err)
 	}
 	return func() error { return failing(unlock()) }, nil
+}
+
+// Look implements apply.Store.
+func (s markedStore) Look(ctx context.Context, set *capi.Set) (bool, error) {
+	inSync, err := s.store.Look(ctx, set)
+	return inSync, failing(err)
+}
+
+// Claims implements apply.Store.
+func (s markedStore) Claims(ctx context.Context) (map[string]capi.Key, error) {
+	c, err := s.store.Claims(ctx)
+	return c, failing(err)
+}
+
+// Condemn implements apply.Store.
+func (s markedStore) Condemn(ctx context.Context, key capi.Key) (bool, string, error) {
+	done, observation, err := s.store.Condemn(ctx, key)
+	return done, observation, failing(err)
+}
+
+// Condemned implements apply.Store.
+func (s markedStore) Condemned(ctx context.Context, clusters []capi.Key) ([]capi.Record, error) {
+	r, err := s.store.Condemned(ctx, clusters)
+	return r, failing(err)
 }
 
 // Sync implements apply.Store.

@@ -71,14 +71,12 @@ func (e *Engine) locked(ctx context.Context, command string, work func(context.C
 		ctx, cancel = wait.WithLimit(ctx, e.opts.Timeout, "--timeout")
 		defer cancel()
 	}
-	lockCtx, cancel := context.WithTimeout(ctx, lockPatience)
-	unlock, err := e.store.Lock(lockCtx, command)
-	cancel()
+	held, unlock, err := e.store.Lock(ctx, capi.LockRequest{Command: command, Patience: lockPatience})
 	if err != nil {
 		return Result{}, err
 	}
-	r, end := e.newRun(ctx)
-	res, err := work(ctx, r)
+	r, end := e.newRun(held)
+	res, err := work(held, r)
 	end()
 	return res, errors.Join(err, unlock())
 }

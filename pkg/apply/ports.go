@@ -52,22 +52,47 @@ type Server interface {
 	DeleteLog(ctx context.Context, address string) error
 }
 
-// Store keeps what capplunder knows. Every write is durable when it returns.
+// Store keeps what capplunder knows. Every write is durable when it returns. An
+// error that wraps capi.ErrUnavailable means that the store does not answer now:
+// whether a write happened is then unknown, and it may be repeated.
 type Store interface {
 	// String describes the store for people, e.g. "local store /home/x/.local/state/capplunder".
 	String() string
-	// Lock keeps other runs out until unlock is called. If another run has it, the
-	// error says who and since when; it is returned at once or when ctx ends.
-	Lock(ctx context.Context, command string) (unlock func() error, err error)
-	// Sync stores the given objects (not their status) ahead of work on them.
+	// Lock keeps other runs away from the given clusters (a store may lock more than
+	// that) until unlock is called. held is ctx, and ends when the lock is lost to
+	// another run; context.Cause tells. If another run has the lock, the error says who
+	// and since when.
+	Lock(ctx context.Context, req capi.LockRequest) (held context.Context, unlock func() error, err error)
+	// LockServer keeps other runs, for whatever clusters, from writing deployments to a
+	// plunder server: two writers lose each other's work there. It is held for one write
+	// or a few. A store that only this computer sees has nothing to lock.
+	LockServer(ctx context.Context, url string) (unlock func() error, err error)
+	// Look compares given objects with the stored ones and changes nothing in the store.
+	// In the set it marks what only the store knows: Paused and Deleting. inSync reports
+	// whether Sync would write nothing.
+	Look(ctx context.Context, set *capi.Set) (inSync bool, err error)
+	// Sync stores the given objects (not their status) ahead of work on them, and
+	// completes what an interrupted write left half shown. Objects that came from the
+	// store itself (an Origin without a file) are not given anew.
 	Sync(ctx context.Context, set *capi.Set) error
 	// Record returns the record of a machine; ok is false when there is none.
 	Record(ctx context.Context, key capi.Key) (r capi.Record, ok bool, err error)
 	// Records returns all records of all namespaces, sorted by key.
 	Records(ctx context.Context) ([]capi.Record, error)
-	// SaveRecord writes the record of a machine that was synced before.
+	// Claims says which Machine holds which MAC (colon form, lower case), of everybody
+	// who uses the store, including claims that no record shows yet.
+	Claims(ctx context.Context) (map[string]capi.Key, error)
+	// SaveRecord writes the record of a machine that was synced before. A MAC that
+	// another machine holds is an error that wraps capi.ErrMACTaken.
 	SaveRecord(ctx context.Context, r capi.Record) error
-	// DeleteRecord removes a machine: record and objects. None is no error.
+	// Condemn begins the deletion of a machine in the store, so that everybody sees it.
+	// done is false while somebody else must act first (a Cluster API manager that
+	// drains the node); observation says what. None is no error.
+	Condemn(ctx context.Context, key capi.Key) (done bool, observation string, err error)
+	// Condemned returns the records of machines of these clusters whose deletion was
+	// begun (by Condemn, or by a person with kubectl) and is ours to finish, sorted by key.
+	Condemned(ctx context.Context, clusters []capi.Key) ([]capi.Record, error)
+	// DeleteRecord removes a machine: its claims, record and objects. None is no error.
 	DeleteRecord(ctx context.Context, key capi.Key) error
 	// ClusterRecord and SaveClusterRecord are the same for clusters.
 	ClusterRecord(ctx context.Context, key capi.Key) (r capi.ClusterRecord, ok bool, err error)

@@ -1,6 +1,28 @@
 package capi
 
-import "time"
+import (
+	"errors"
+	"time"
+)
+
+// ErrUnavailable is wrapped by errors of a store or a cluster that does not answer
+// now; what was asked may be asked again.
+var ErrUnavailable = errors.New("no answer")
+
+// ErrMACTaken is wrapped by the error of a store that will not give a MAC to a
+// machine because another one holds it.
+var ErrMACTaken = errors.New("the MAC is taken")
+
+// LockRequest is what the lock of a store is wanted for.
+type LockRequest struct {
+	Command  string // "apply", for the people whom it keeps out
+	Clusters []Key  // that the run works on
+	// Patience is how long to wait for another run that is alive. Finding out whether it
+	// is may take longer.
+	Patience time.Duration
+	// Observe, if not nil, is told what Lock waits for.
+	Observe func(string)
+}
 
 // Phase is a Machine's phase, capitalised as from v1alpha3 on.
 type Phase string

@@ -160,9 +160,12 @@ type Machine struct {
 	DataSecretName *string
 	ProviderID     string // spec.providerID, its MAC in colon form, lower case
 	Paused         bool   // its own annotation, its PlunderMachine's, or its cluster's pause
-	Infra          *PlunderMachine
-	Origin         Origin
-	Object         map[string]any
+	// Deleting: in the store its deletion has begun (a deletion timestamp on it or on its
+	// PlunderMachine). It is not to be installed any more.
+	Deleting bool
+	Infra    *PlunderMachine
+	Origin   Origin
+	Object   map[string]any
 }
 
 // Role names of a machine.

@@ -16,7 +16,7 @@ func thousand(b *testing.B) (*Local, *capi.Set) {
 	}
 	set := testSet(names...)
 	l := openLocal(b)
-	unlock, err := l.Lock(b.Context(), "bench")
+	_, unlock, err := l.Lock(b.Context(), capi.LockRequest{Command: "bench"})
 	must(b, err)
 	b.Cleanup(func() { _ = unlock() })
 	must(b, l.Sync(b.Context(), set))

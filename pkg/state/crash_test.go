@@ -43,7 +43,7 @@ func TestCrashChild(t *testing.T) {
 	ctx := t.Context()
 	l, err := OpenLocal(dir)
 	must(t, err)
-	_, err = l.Lock(ctx, "apply in a child")
+	_, _, err = l.Lock(ctx, capi.LockRequest{Command: "apply in a child"})
 	must(t, err)
 	fmt.Println("locked")
 	for n := 0; ; n++ {
@@ -126,7 +126,7 @@ func TestKilledWhileWriting(t *testing.T) {
 		// All objects, also those that no record is read from.
 		must(t, l.Sync(ctx, testSet("a", "b")))
 	}
-	unlock, err := l.Lock(ctx, "apply")
+	_, unlock, err := l.Lock(ctx, capi.LockRequest{Command: "apply"})
 	must(t, err)
 	must(t, unlock())
 	must(t, filepath.WalkDir(l.dir, func(path string, d fs.DirEntry, err error) error {
@@ -145,7 +145,7 @@ func TestLockDiesWithItsProcess(t *testing.T) {
 	child, _ := startChild(t, l.Dir())
 
 	var locked *LockedError
-	if _, err := l.Lock(ctx, "apply"); !errors.As(err, &locked) {
+	if _, _, err := l.Lock(ctx, capi.LockRequest{Command: "apply"}); !errors.As(err, &locked) {
 		t.Fatalf("got %v", err)
 	}
 	if h := locked.Holder; h.PID != child.Process.Pid || h.Command != "apply in a child" {
@@ -158,7 +158,7 @@ func TestLockDiesWithItsProcess(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(l.dir, holderFile)); err != nil {
 		t.Errorf("the test is void: the dead holder's file is gone: %v", err)
 	}
-	unlock, err := l.Lock(ctx, "apply")
+	_, unlock, err := l.Lock(ctx, capi.LockRequest{Command: "apply"})
 	must(t, err)
 	must(t, unlock())
 }
@@ -166,7 +166,7 @@ func TestLockDiesWithItsProcess(t *testing.T) {
 // A holder file that cannot be read does not hide that the lock is held.
 func TestLockOfAnUnknownHolder(t *testing.T) {
 	l := openLocal(t)
-	unlock, err := l.Lock(t.Context(), "apply")
+	_, unlock, err := l.Lock(t.Context(), capi.LockRequest{Command: "apply"})
 	must(t, err)
 	defer func() { must(t, unlock()) }()
 	other, err := OpenLocal(l.Dir())
@@ -174,7 +174,7 @@ func TestLockOfAnUnknownHolder(t *testing.T) {
 	for _, content := range []string{"", "{", "[]"} {
 		must(t, os.WriteFile(filepath.Join(l.dir, holderFile), []byte(content), 0o600))
 		var locked *LockedError
-		if _, err := other.Lock(t.Context(), "x"); !errors.As(err, &locked) || !strings.Contains(err.Error(), "another run") {
+		if _, _, err := other.Lock(t.Context(), capi.LockRequest{Command: "x"}); !errors.As(err, &locked) || !strings.Contains(err.Error(), "another run") {
 			t.Errorf("%q: %v", content, err)
 		}
 	}

@@ -51,6 +51,15 @@ func (e *TakenError) Error() string {
 		e.Key, e.What, e.Value, e.Holder, e.Holder.Namespace, e.Holder.Name, e.What)
 }
 
+// Unwrap is capi.ErrMACTaken for a MAC: there may be another one for the machine.
+// An address is the user's choice.
+func (e *TakenError) Unwrap() error {
+	if e.What == "MAC" {
+		return capi.ErrMACTaken
+	}
+	return nil
+}
+
 // ClaimedError says that the given objects ask for something else than what a
 // machine that already has its hardware was given.
 type ClaimedError struct {

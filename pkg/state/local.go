@@ -115,6 +115,21 @@ func (l *Local) Sync(ctx context.Context, set *capi.Set) error {
 	})
 }
 
+// Look implements the Store interface of pkg/apply. Nobody marks objects here but
+// the user, in the manifests, so the set stays as it is.
+func (l *Local) Look(ctx context.Context, set *capi.Set) (inSync bool, err error) {
+	groups, err := l.synced(ctx, set)
+	if err != nil {
+		return false, err
+	}
+	for _, f := range slices.Concat(groups...) {
+		if f.stored == nil || !reflect.DeepEqual(f.object, f.stored) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
 // file is an object and where it is stored.
 type file struct {
 	path   string
@@ -368,6 +383,25 @@ func (l *Local) SaveRecord(ctx context.Context, r capi.Record) error {
 		return nil
 	})
 }
+
+// Claims implements the Store interface of pkg/apply.
+func (l *Local) Claims(ctx context.Context) (map[string]capi.Key, error) {
+	records, err := l.Records(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return newClaims(records).macs, nil
+}
+
+// Condemn implements the Store interface of pkg/apply. That the deletion of a
+// machine has begun is in its record, which the engine writes.
+func (l *Local) Condemn(context.Context, capi.Key) (done bool, observation string, err error) {
+	return true, "", nil
+}
+
+// Condemned implements the Store interface of pkg/apply. Nobody but capplunder
+// deletes here, and what it began it goes on with when told to.
+func (l *Local) Condemned(context.Context, []capi.Key) ([]capi.Record, error) { return nil, nil }
 
 func (l *Local) loadClaims(ctx context.Context) error {
 	if l.claims != nil {

@@ -177,7 +177,7 @@ status:
 
 func TestModesAndSecrets(t *testing.T) {
 	l := openLocal(t)
-	unlock, err := l.Lock(t.Context(), "apply")
+	_, unlock, err := l.Lock(t.Context(), capi.LockRequest{Command: "apply"})
 	must(t, err)
 	must(t, l.Sync(t.Context(), seedSet(t)))
 	must(t, l.SaveRecord(t.Context(), seedRecord()))
@@ -571,7 +571,7 @@ func TestLeftoversAreIgnoredAndSwept(t *testing.T) {
 	if records, err := l.Records(t.Context()); err != nil || len(records) != 1 {
 		t.Errorf("%v, %v", records, err)
 	}
-	unlock, err := l.Lock(t.Context(), "apply")
+	_, unlock, err := l.Lock(t.Context(), capi.LockRequest{Command: "apply"})
 	must(t, err)
 	must(t, unlock())
 	if _, err := os.Stat(leftover); !errors.Is(err, fs.ErrNotExist) {
@@ -589,7 +589,7 @@ func TestTwoStoresOfOneDirectory(t *testing.T) {
 	b, err := OpenLocal(a.Dir())
 	must(t, err)
 	must(t, a.Sync(ctx, testSet("a", "b")))
-	unlock, err := a.Lock(ctx, "apply")
+	_, unlock, err := a.Lock(ctx, capi.LockRequest{Command: "apply"})
 	must(t, err)
 	must(t, a.SaveRecord(ctx, capi.Record{Key: key("a"), MAC: "m1"}))
 
@@ -612,7 +612,7 @@ func TestTwoStoresOfOneDirectory(t *testing.T) {
 
 	// What others wrote between two locks is known to the next one.
 	must(t, b.SaveRecord(ctx, capi.Record{Key: key("b"), MAC: "m2"}))
-	unlock, err = a.Lock(ctx, "apply")
+	_, unlock, err = a.Lock(ctx, capi.LockRequest{Command: "apply"})
 	must(t, err)
 	var taken *TakenError
 	if err := a.SaveRecord(ctx, capi.Record{Key: key("a"), MAC: "m2"}); !errors.As(err, &taken) || taken.Holder != key("b") {
@@ -633,7 +633,7 @@ func TestDirectoryThatCannotBeWritten(t *testing.T) {
 	must(t, os.WriteFile(blocker, nil, 0o600))
 	for what, err := range map[string]error{
 		"Sync": l.Sync(t.Context(), testSet("a")),
-		"Lock": func() error { _, err := l.Lock(t.Context(), "apply"); return err }(),
+		"Lock": func() error { _, _, err := l.Lock(t.Context(), capi.LockRequest{Command: "apply"}); return err }(),
 	} {
 		if err == nil || !strings.Contains(err.Error(), blocker) {
 			t.Errorf("%s: %v", what, err)

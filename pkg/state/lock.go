@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"github.com/plunder-app/capplunder/pkg/capi"
 )
 
 const (
@@ -25,32 +27,46 @@ const (
 )
 
 // Lock keeps other runs, and other uses of the same directory in this process,
-// from writing to the store until unlock is called. If another run holds the
-// lock, Lock waits for it as long as the deadline of ctx allows; without a
-// deadline it does not wait. The error is then a *LockedError. The lock is
-// released when the process ends, however it ends. Reading needs no lock.
-func (l *Local) Lock(ctx context.Context, command string) (unlock func() error, err error) {
+// from writing to the store until unlock is called; it locks all clusters. If
+// another run holds the lock, Lock waits for it as long as req.Patience, and then
+// the error is a *LockedError. The lock is released when the process ends, however
+// it ends, and is never lost before. Reading needs no lock.
+func (l *Local) Lock(ctx context.Context, req capi.LockRequest) (held context.Context, unlock func() error, err error) {
+	give := time.NewTimer(req.Patience)
+	defer give.Stop()
 	for {
-		unlock, err = l.tryLock(ctx, command)
+		unlock, err = l.tryLock(ctx, req.Command)
 		var locked *LockedError
 		if !errors.As(err, &locked) {
-			return unlock, err
+			return ctx, unlock, err
 		}
-		if _, patient := ctx.Deadline(); !patient {
-			return nil, err
+		if req.Patience <= 0 {
+			return nil, nil, err
+		}
+		if req.Observe != nil {
+			req.Observe("in use by " + locked.Holder.String())
 		}
 		timer := time.NewTimer(lockPoll)
 		select {
 		case <-timer.C:
+		case <-give.C:
+			timer.Stop()
+			return nil, nil, err
 		case <-ctx.Done():
 			timer.Stop()
 			if errors.Is(ctx.Err(), context.Canceled) {
-				return nil, fmt.Errorf("wait for the lock of %s: %w", l, ctx.Err())
+				return nil, nil, fmt.Errorf("wait for the lock of %s: %w", l, ctx.Err())
 			}
-			return nil, err
+			return nil, nil, err
 		}
 	}
 }
+
+// LockServer implements the Store interface of pkg/apply. Only runs that share the
+// directory know of each other, and Lock keeps those apart.
+func (l *Local) LockServer(context.Context, string) (func() error, error) { return nothing, nil }
+
+func nothing() error { return nil }
 
 func (l *Local) tryLock(ctx context.Context, command string) (func() error, error) {
 	l.mu.Lock()

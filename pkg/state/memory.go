@@ -60,36 +60,43 @@ func NewMemory() *Memory {
 func (m *Memory) String() string { return "store in memory" }
 
 // Lock is as Local.Lock, within this process.
-func (m *Memory) Lock(ctx context.Context, command string) (func() error, error) {
+func (m *Memory) Lock(ctx context.Context, req capi.LockRequest) (held context.Context, unlock func() error, err error) {
 	if m.FailLock != nil {
-		return nil, m.FailLock
+		return nil, nil, m.FailLock
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("lock %s: %w", m, err)
+		return nil, nil, fmt.Errorf("lock %s: %w", m, err)
 	}
 	select {
 	case <-m.lock:
 	default:
-		if _, patient := ctx.Deadline(); !patient {
-			return nil, m.locked()
+		if req.Patience <= 0 {
+			return nil, nil, m.locked()
 		}
+		give := time.NewTimer(req.Patience)
+		defer give.Stop()
 		select {
 		case <-m.lock:
+		case <-give.C:
+			return nil, nil, m.locked()
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.Canceled) {
-				return nil, fmt.Errorf("wait for the lock of %s: %w", m, ctx.Err())
+				return nil, nil, fmt.Errorf("wait for the lock of %s: %w", m, ctx.Err())
 			}
-			return nil, m.locked()
+			return nil, nil, m.locked()
 		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.holder = newHolder(command)
-	return sync.OnceValue(func() error {
+	m.holder = newHolder(req.Command)
+	return ctx, sync.OnceValue(func() error {
 		m.lock <- struct{}{}
 		return nil
 	}), nil
 }
+
+// LockServer is as Local.LockServer.
+func (m *Memory) LockServer(context.Context, string) (func() error, error) { return nothing, nil }
 
 func (m *Memory) locked() error {
 	m.mu.Lock()
@@ -128,6 +135,21 @@ func (m *Memory) Sync(ctx context.Context, set *capi.Set) error {
 		}
 		return nil
 	})
+}
+
+// Look is as Local.Look: what is given counts as stored once its name is.
+func (m *Memory) Look(ctx context.Context, set *capi.Set) (inSync bool, err error) {
+	err = m.do(ctx, m.FailSync, func() error {
+		inSync = true
+		for _, c := range set.Clusters {
+			inSync = inSync && m.clusters[c.Key]
+		}
+		for _, machine := range set.Machines {
+			inSync = inSync && m.machines[machine.Key] == machine.Infra.Key
+		}
+		return nil
+	})
+	return inSync, err
 }
 
 // Record is as Local.Record.
@@ -175,6 +197,23 @@ func (m *Memory) SaveRecord(ctx context.Context, r capi.Record) error {
 		return nil
 	})
 }
+
+// Claims is as Local.Claims.
+func (m *Memory) Claims(ctx context.Context) (claims map[string]capi.Key, err error) {
+	err = m.do(ctx, m.FailRecords, func() error {
+		claims = maps.Clone(m.claims.macs)
+		return nil
+	})
+	return claims, err
+}
+
+// Condemn is as Local.Condemn.
+func (m *Memory) Condemn(context.Context, capi.Key) (done bool, observation string, err error) {
+	return true, "", nil
+}
+
+// Condemned is as Local.Condemned.
+func (m *Memory) Condemned(context.Context, []capi.Key) ([]capi.Record, error) { return nil, nil }
 
 // DeleteRecord is as Local.DeleteRecord.
 func (m *Memory) DeleteRecord(ctx context.Context, key capi.Key) error {

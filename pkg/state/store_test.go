@@ -414,12 +414,12 @@ func TestLock(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s := c.open(t)
 			before := time.Now().Add(-time.Second)
-			unlock, err := s.Lock(t.Context(), "apply")
+			_, unlock, err := s.Lock(t.Context(), capi.LockRequest{Command: "apply"})
 			must(t, err)
 			must(t, s.Sync(t.Context(), testSet("a"))) // its own writes go through
 
 			var locked *LockedError
-			_, err = s.Lock(t.Context(), "delete machine a")
+			_, _, err = s.Lock(t.Context(), capi.LockRequest{Command: "delete machine a"})
 			if !errors.As(err, &locked) {
 				t.Fatalf("the second lock: %v", err)
 			}
@@ -432,29 +432,25 @@ func TestLock(t *testing.T) {
 				}
 			}
 
-			// With a deadline it waits, in vain or not.
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
-			if _, err = s.Lock(ctx, "x"); !errors.As(err, &locked) {
-				t.Errorf("after the deadline: %v", err)
+			// With patience it waits, in vain or not.
+			if _, _, err = s.Lock(t.Context(), capi.LockRequest{Command: "x", Patience: 30 * time.Millisecond}); !errors.As(err, &locked) {
+				t.Errorf("after its patience: %v", err)
 			}
-			cancel()
-			ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
-			defer cancel()
 			time.AfterFunc(20*time.Millisecond, func() { _ = unlock() })
-			again, err := s.Lock(ctx, "delete machine a")
+			_, again, err := s.Lock(t.Context(), capi.LockRequest{Command: "delete machine a", Patience: time.Minute})
 			must(t, err)
 			must(t, unlock()) // once more does nothing
-			if _, err = s.Lock(t.Context(), "x"); !errors.As(err, &locked) || locked.Holder.Command != "delete machine a" {
+			if _, _, err = s.Lock(t.Context(), capi.LockRequest{Command: "x"}); !errors.As(err, &locked) || locked.Holder.Command != "delete machine a" {
 				t.Errorf("%v", err)
 			}
 			must(t, again())
 
 			// Interrupted while waiting.
-			unlock, err = s.Lock(t.Context(), "apply")
+			_, unlock, err = s.Lock(t.Context(), capi.LockRequest{Command: "apply"})
 			must(t, err)
-			ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithCancel(t.Context())
 			time.AfterFunc(20*time.Millisecond, cancel)
-			if _, err := s.Lock(ctx, "x"); !errors.Is(err, context.Canceled) || errors.As(err, &locked) {
+			if _, _, err := s.Lock(ctx, capi.LockRequest{Command: "x", Patience: time.Minute}); !errors.Is(err, context.Canceled) || errors.As(err, &locked) {
 				t.Errorf("interrupted: %v", err)
 			}
 			must(t, unlock())
@@ -469,7 +465,7 @@ func TestDeadContext(t *testing.T) {
 			must(t, s.Sync(t.Context(), testSet("a")))
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			_, lockErr := s.Lock(ctx, "x")
+			_, _, lockErr := s.Lock(ctx, capi.LockRequest{Command: "x"})
 			_, _, recordErr := s.Record(ctx, key("a"))
 			_, _, clusterErr := s.ClusterRecord(ctx, key("c"))
 			for name, err := range map[string]error{
@@ -498,7 +494,7 @@ func TestMemoryFailures(t *testing.T) {
 		}
 	}
 	ctx := t.Context()
-	_, err1 := m.Lock(ctx, "x")
+	_, _, err1 := m.Lock(ctx, capi.LockRequest{Command: "x"})
 	_, _, err2 := m.Record(ctx, key("a"))
 	_, err3 := m.Records(ctx)
 	_, _, err4 := m.ClusterRecord(ctx, key("c"))
