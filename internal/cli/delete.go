@@ -108,7 +108,7 @@ func runDeleteMachine(ctx context.Context, o *deleteMachineOptions) error {
 	}
 	reporter := f.reporter(out)
 	engine := apply.New(server, store, reporter.Report, f.engineOptions(o.limits))
-	res, err := engine.Delete(ctx, keys, func(victims []capi.Record) error { return o.confirm(ctx, victims) })
+	res, err := engine.Delete(ctx, keys, apply.DeleteOptions{}, func(victims []capi.Record) error { return o.confirm(ctx, victims) })
 	err = errors.Join(err, reporter.Close(), server.Close())
 	return errors.Join(err, f.printDeleted(out, res))
 }

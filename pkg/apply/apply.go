@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,19 +15,20 @@ import (
 	"github.com/plunder-app/capplunder/pkg/translate"
 )
 
-// lockPatience is how long a run waits for another one to let go of the store.
-const lockPatience = time.Second
-
 // run is one Apply or Delete.
 type run struct {
 	*Engine
+	server   Server // under the store's lock of it when deployments are written
+	out      *outbox
 	began    time.Time
 	posts    limiter // POST /parlay in flight
 	reads    limiter // other calls of jobs in flight
+	claiming limiter // claims being recorded
 	slots    limiter // machines worked on over SSH
 	prober   *prober
 	machines []*machine
 	clusters map[capi.Key]*cluster
+	records  map[capi.Key]capi.Record // as they were when the run began
 
 	// What serves all machines together runs in the background, under base, and has
 	// ended when the run returns.
@@ -42,47 +44,103 @@ func (e *Engine) newRun(ctx context.Context) (r *run, end func()) {
 	r = &run{
 		base:     base,
 		Engine:   e,
+		server:   &lockedServer{Server: e.server, store: e.store, warn: e.emit, changed: make(chan struct{})},
 		began:    time.Now(),
 		posts:    make(limiter, postsInFlight),
 		reads:    make(limiter, readsInFlight),
+		claiming: make(limiter, claimsInFlight),
 		slots:    make(limiter, e.opts.Concurrency),
 		clusters: map[capi.Key]*cluster{},
+		records:  map[capi.Key]capi.Record{},
 		hosts:    map[string]chan struct{}{},
 	}
+	r.out = newOutbox(r)
 	r.prober = &prober{run: r}
 	return r, func() {
+		r.out.close()
 		cancel()
 		r.background.Wait()
 	}
 }
 
-// Apply makes the machines of a plan real. It is safe to run again after any
-// interruption: what is recorded as done is not done again. The error is a
-// *RunError when machines are not ready, and any other error when nothing was
-// begun.
+// Apply makes the machines of a plan real, and finishes deletions that were begun
+// in the store. It is safe to run again after any interruption: what is recorded as
+// done is not done again, and a run that has nothing to do writes nothing. The
+// error is a *RunError when machines are not ready, and any other error when
+// nothing was begun.
 func (e *Engine) Apply(ctx context.Context, set *capi.Set, plan *translate.Plan) (Result, error) {
-	return e.locked(ctx, "apply", func(ctx context.Context, r *run) (Result, error) { return r.apply(ctx, set, plan) })
+	ctx, cancel := e.limited(ctx)
+	defer cancel()
+	cfg, err := e.server.ServerConfig(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	res, idle, err := e.survey(ctx, set, plan, cfg)
+	if err != nil || idle {
+		return res, err
+	}
+	keys := make([]capi.Key, len(set.Clusters))
+	for i, c := range set.Clusters {
+		keys[i] = c.Key
+	}
+	return e.locked(ctx, "apply", keys, func(ctx context.Context, r *run) (Result, error) { return r.apply(ctx, set, plan, cfg) })
 }
 
-// locked does one run, under the limit over all and with the store locked.
-func (e *Engine) locked(ctx context.Context, command string, work func(context.Context, *run) (Result, error)) (Result, error) {
-	if e.opts.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = wait.WithLimit(ctx, e.opts.Timeout, "--timeout")
-		defer cancel()
+// survey looks whether there is anything to do, without the lock and without
+// writing anything. If there is nothing, res is the result.
+func (e *Engine) survey(ctx context.Context, set *capi.Set, plan *translate.Plan, cfg wire.ServerConfig) (res Result, idle bool, err error) {
+	r, end := e.newRun(ctx)
+	defer end()
+	inSync, err := r.look(ctx, set, plan, cfg)
+	if err != nil || !inSync || slices.ContainsFunc(r.machines, func(m *machine) bool { return m.outcome != event.Skipped }) {
+		return Result{}, false, err
 	}
-	held, unlock, err := e.store.Lock(ctx, capi.LockRequest{Command: command, Patience: lockPatience})
+	r.announce()
+	for _, m := range r.machines {
+		m.skipped()
+	}
+	res, err = r.summary()
+	return res, true, err
+}
+
+func (e *Engine) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	if e.opts.Timeout > 0 {
+		return wait.WithLimit(ctx, e.opts.Timeout, "--timeout")
+	}
+	return context.WithCancel(ctx)
+}
+
+// locked does one run, with the clusters locked in the store. A lock that is lost
+// ends the run.
+func (e *Engine) locked(ctx context.Context, command string, clusters []capi.Key, work func(context.Context, *run) (Result, error)) (Result, error) {
+	told := ""
+	held, unlock, err := e.store.Lock(ctx, capi.LockRequest{
+		Command: command, Clusters: clusters, Patience: e.opts.LockTimeout,
+		Observe: func(seen string) {
+			if seen != told {
+				e.emit(event.Event{Type: event.Info, Message: "waiting for the lock: " + seen})
+			}
+			told = seen
+		},
+	})
 	if err != nil {
 		return Result{}, err
 	}
 	r, end := e.newRun(held)
 	res, err := work(held, r)
 	end()
+	if ctx.Err() == nil && held.Err() != nil {
+		err = errors.Join(context.Cause(held), err)
+	}
 	return res, errors.Join(err, unlock())
 }
 
-func (r *run) apply(ctx context.Context, set *capi.Set, plan *translate.Plan) (Result, error) {
-	if err := r.prepare(ctx, set, plan); err != nil {
+func (r *run) apply(ctx context.Context, set *capi.Set, plan *translate.Plan, cfg wire.ServerConfig) (Result, error) {
+	// Again: somebody may have worked on it before the lock was ours.
+	if _, err := r.look(ctx, set, plan, cfg); err != nil {
+		return Result{}, err
+	}
+	if err := r.prepare(ctx, set); err != nil {
 		return Result{}, err
 	}
 	r.announce()
@@ -95,9 +153,11 @@ func (r *run) apply(ctx context.Context, set *capi.Set, plan *translate.Plan) (R
 	for _, m := range r.machines {
 		switch {
 		case m.outcome == event.Skipped:
-			r.emit(event.Event{Type: event.Skipped, Machine: m.key.String(), MAC: m.rec.MAC, Address: m.rec.Address, ProviderID: m.rec.ProviderID, Message: m.message})
+			m.skipped()
 		case m.err != nil:
 			m.finish(ctx, m.err)
+		case m.deleting:
+			wg.Go(func() { m.finish(ctx, m.remove(ctx)) })
 		case m.rec.Claimed():
 			start(m)
 		default:
@@ -111,24 +171,25 @@ func (r *run) apply(ctx context.Context, set *capi.Set, plan *translate.Plan) (R
 	return r.summary()
 }
 
-// prepare looks before anything is touched: the server must answer and know every
-// boot configuration, the store must answer, and no record may contradict the plan.
-func (r *run) prepare(ctx context.Context, set *capi.Set, plan *translate.Plan) error {
-	cfg, err := r.server.ServerConfig(ctx)
+// look compares the plan with what the server and the store know, and changes
+// nothing: the server must know every boot configuration, and what a record
+// contradicts is not begun. inSync is false when the store has to be written to
+// before anything else is.
+func (r *run) look(ctx context.Context, set *capi.Set, plan *translate.Plan, cfg wire.ServerConfig) (inSync bool, err error) {
+	inSync, err = r.store.Look(ctx, set)
 	if err != nil {
-		return err
+		return false, err
 	}
 	records, err := r.store.Records(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
-	byKey := map[capi.Key]capi.Record{}
 	for _, rec := range records {
-		byKey[rec.Key] = rec
+		r.records[rec.Key] = rec
 	}
 	var unknown []error
 	for _, mp := range plan.Machines {
-		m := r.newMachine(mp, byKey[mp.Machine.Key])
+		m := r.newMachine(mp, r.records[mp.Machine.Key])
 		r.machines = append(r.machines, m)
 		if m.outcome == event.Skipped || m.err != nil {
 			continue
@@ -141,8 +202,38 @@ func (r *run) prepare(ctx context.Context, set *capi.Set, plan *translate.Plan) 
 		}
 	}
 	if len(unknown) > 0 {
-		return errors.Join(unknown...)
+		return false, errors.Join(unknown...)
 	}
+	return inSync, r.condemned(ctx, set)
+}
+
+// condemned adds the machines whose deletion was begun in the store: those of the
+// plan are not installed any more.
+func (r *run) condemned(ctx context.Context, set *capi.Set) error {
+	var active []capi.Key
+	for _, c := range set.Clusters {
+		if !c.Paused {
+			active = append(active, c.Key)
+		}
+	}
+	records, err := r.store.Condemned(ctx, active)
+	if err != nil {
+		return err
+	}
+	for _, rec := range records {
+		i := slices.IndexFunc(r.machines, func(m *machine) bool { return m.key == rec.Key })
+		switch {
+		case i < 0:
+			r.machines = append(r.machines, r.victim(rec))
+		case !r.machines[i].plan.Machine.Paused:
+			r.machines[i] = r.victim(rec)
+		}
+	}
+	return nil
+}
+
+// prepare stores what is needed before machines are worked on.
+func (r *run) prepare(ctx context.Context, set *capi.Set) error {
 	if err := r.store.Sync(ctx, set); err != nil {
 		return err
 	}
@@ -153,13 +244,11 @@ func (r *run) prepare(ctx context.Context, set *capi.Set, plan *translate.Plan) 
 		}
 		r.clusters[c.Key] = r.newCluster(c, rec)
 	}
+	if err := r.firstRecords(ctx); err != nil {
+		return err
+	}
 	for _, m := range r.machines {
-		if _, known := byKey[m.key]; !known && m.err == nil {
-			if err := m.save(ctx, func(*capi.Record) {}); err != nil {
-				return err
-			}
-		}
-		if m.plan.Init {
+		if m.plan != nil && m.plan.Init {
 			c := r.clusters[m.plan.Machine.Cluster.Key]
 			c.initMachine = m
 			if m.outcome == event.Skipped && !c.rec.Initialized {
@@ -167,7 +256,32 @@ func (r *run) prepare(ctx context.Context, set *capi.Set, plan *translate.Plan) 
 			}
 		}
 	}
+	for _, c := range set.Clusters {
+		if err := r.clusters[c.Key].prepare(ctx); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// firstRecords makes a record for every machine that has none yet.
+func (r *run) firstRecords(ctx context.Context) error {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var errs []error
+	for _, m := range r.machines {
+		if _, known := r.records[m.key]; known || m.plan == nil || m.err != nil || m.outcome == event.Skipped {
+			continue
+		}
+		wg.Go(func() {
+			err := r.claiming.do(ctx, func() error { return m.commit(ctx, func(*capi.Record) {}) })
+			mu.Lock()
+			defer mu.Unlock()
+			errs = append(errs, err)
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 func unknownBootConfig(name string, cfg wire.ServerConfig) error {
@@ -180,10 +294,27 @@ func unknownBootConfig(name string, cfg wire.ServerConfig) error {
 
 func (r *run) announce() {
 	e := event.Event{Type: event.PlanReady}
+	wipes := 0
 	for _, m := range r.machines {
-		e.Machines = append(e.Machines, event.PlannedMachine{Machine: m.key.String(), Role: m.plan.Machine.Role(), Steps: m.plan.Steps})
+		p := event.PlannedMachine{Machine: m.key.String(), Role: capi.RoleWorker}
+		if m.rec.ControlPlane {
+			p.Role = capi.RoleControlPlane
+		}
+		if m.deleting {
+			wipes++
+			p.Steps = m.removal()
+		} else {
+			p.Role, p.Steps = m.plan.Machine.Role(), m.plan.Steps
+		}
+		e.Machines = append(e.Machines, p)
 	}
 	e.Message = machineCount(len(r.machines)) + " on " + r.server.URL()
+	switch {
+	case wipes == len(r.machines) && wipes > 0:
+		e.Message = machineCount(wipes) + " to wipe on " + r.server.URL()
+	case wipes > 0:
+		e.Message += fmt.Sprintf(", %d of them to wipe", wipes)
+	}
 	r.emit(e)
 }
 

@@ -2,6 +2,8 @@ package apply
 
 import (
 	"context"
+	"errors"
+	"sync"
 	"time"
 
 	"github.com/plunder-app/capplunder/pkg/apply/event"
@@ -21,8 +23,10 @@ func (r *run) findHardware(ctx context.Context, batch []*machine, start func(*ma
 	told := map[capi.Key]bool{}
 	spec := r.spec("find free hardware", func(string) {})
 	spec.Limit, spec.LimitName = r.opts.HardwareTimeout, "--hardware-timeout"
+	// Claims wait for a store that does not answer, as long as for hardware.
+	spec.ProbeTimeout = r.opts.HardwareTimeout
 	err := wait.Until(ctx, spec, func(ctx context.Context) (string, error) {
-		hw, err := r.look(ctx)
+		hw, err := r.hardware(ctx)
 		if err != nil {
 			for _, m := range waiting {
 				m.observe(err.Error())
@@ -30,21 +34,31 @@ func (r *run) findHardware(ctx context.Context, batch []*machine, start func(*ma
 			return "", retryable(err)
 		}
 		got, why := assign(requests(waiting), hw)
+		claims := r.claimAll(ctx, waiting, got)
 		var rest []*machine
 		for _, m := range waiting {
 			a, ok := got[m.key]
-			if !ok {
+			err := claims[m.key]
+			switch {
+			case ok && err == nil:
+				m.done(a.reason)
+				start(m)
+			case ok && errors.Is(err, capi.ErrMACTaken):
+				// Another run was quicker. The next look knows.
+				why[m.key] = err.Error()
+				m.observe(why[m.key])
+				rest = append(rest, m)
+			case ok && errors.Is(err, capi.ErrUnavailable):
+				why[m.key] = err.Error()
+				m.observe(why[m.key])
+				rest = append(rest, m)
+			case ok:
+				m.finish(ctx, m.fail(err))
+			default:
 				m.homeless(ctx, why[m.key], !told[m.key])
 				told[m.key] = true
 				rest = append(rest, m)
-				continue
 			}
-			if err := m.claim(ctx, a.mac); err != nil {
-				m.finish(ctx, m.fail(err))
-				continue
-			}
-			m.done(a.reason)
-			start(m)
 		}
 		if waiting = rest; len(waiting) > 0 && len(got) == 0 && len(hw.deployments.Deployments) == 0 {
 			if err := r.server.EnsurePlaceholder(ctx); err != nil {
@@ -61,6 +75,30 @@ func (r *run) findHardware(ctx context.Context, batch []*machine, start func(*ma
 	}
 }
 
+// claimsInFlight bounds the claims that are recorded at once.
+const claimsInFlight = 16
+
+// claimAll records what was assigned, and says how that went for each machine.
+func (r *run) claimAll(ctx context.Context, waiting []*machine, got map[capi.Key]assignment) map[capi.Key]error {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	claims := map[capi.Key]error{}
+	for _, m := range waiting {
+		a, ok := got[m.key]
+		if !ok {
+			continue
+		}
+		wg.Go(func() {
+			err := r.claiming.do(ctx, func() error { return m.claim(ctx, a.mac) })
+			mu.Lock()
+			defer mu.Unlock()
+			claims[m.key] = err
+		})
+	}
+	wg.Wait()
+	return claims
+}
+
 func requests(machines []*machine) []request {
 	reqs := make([]request, len(machines))
 	for i, m := range machines {
@@ -69,8 +107,8 @@ func requests(machines []*machine) []request {
 	return reqs
 }
 
-// look reads what the server and the store say about hardware.
-func (r *run) look(ctx context.Context) (hardware, error) {
+// hardware reads what the server and the store say about hardware.
+func (r *run) hardware(ctx context.Context) (hardware, error) {
 	leases, now, err := r.server.Unleased(ctx)
 	if err != nil {
 		return hardware{}, err
@@ -79,17 +117,11 @@ func (r *run) look(ctx context.Context) (hardware, error) {
 	if err != nil {
 		return hardware{}, err
 	}
-	records, err := r.store.Records(ctx)
+	claimed, err := r.store.Claims(ctx)
 	if err != nil {
 		return hardware{}, err
 	}
-	hw := hardware{leases: leases, now: now, deployments: deployments, claimed: map[string]capi.Key{}, maxAge: r.opts.MaxAge}
-	for _, rec := range records {
-		if rec.Claimed() {
-			hw.claimed[rec.MAC] = rec.Key
-		}
-	}
-	return hw, nil
+	return hardware{leases: leases, now: now, deployments: deployments, claimed: claimed, maxAge: r.opts.MaxAge}, nil
 }
 
 // homeless says that there is no hardware for the machine (yet).
@@ -107,7 +139,7 @@ func (m *machine) homeless(ctx context.Context, why string, first bool) {
 // claim records MAC, address and host name before anything is posted, so that no
 // interruption can give them away a second time.
 func (m *machine) claim(ctx context.Context, mac string) error {
-	return m.save(ctx, func(rec *capi.Record) {
+	return m.commit(ctx, func(rec *capi.Record) {
 		rec.MAC = mac
 		rec.Address = m.plan.Deployment.Config.Address
 		if rec.HostName == "" {
@@ -121,7 +153,7 @@ func (m *machine) claim(ctx context.Context, mac string) error {
 
 // unclaim gives hardware back that nothing of ours is on.
 func (m *machine) unclaim(ctx context.Context) error {
-	return m.save(ctx, func(rec *capi.Record) {
+	return m.commit(ctx, func(rec *capi.Record) {
 		rec.MAC, rec.Address, rec.Server, rec.ClaimedAt, rec.Step = "", "", "", time.Time{}, ""
 	})
 }

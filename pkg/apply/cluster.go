@@ -35,7 +35,8 @@ type cluster struct {
 
 	mu      sync.Mutex
 	rec     capi.ClusterRecord
-	err     error // why down
+	init    capi.Record // of the machine on which kubeadm init ended well, once it has
+	err     error       // why down
 	queue   []*ticket
 	serving bool
 }
@@ -56,9 +57,38 @@ func (r *run) newCluster(c *capi.Cluster, rec capi.ClusterRecord) *cluster {
 	}
 	cl := &cluster{run: r, spec: c, rec: rec, up: make(chan struct{}), down: make(chan struct{})}
 	if rec.Initialized {
+		cl.init = r.records[capi.Key{Namespace: c.Namespace, Name: rec.InitMachine}]
 		cl.once.Do(func() { close(cl.up) })
 	}
 	return cl
+}
+
+// prepare records the control plane endpoint as soon as it is known: that is all
+// the infrastructure of a cluster there is, and what others wait for (CAPI contract,
+// sections 4 and 6).
+func (c *cluster) prepare(ctx context.Context) error {
+	rec := c.rec
+	if rec.Ready || c.spec.Paused {
+		return nil
+	}
+	rec.Endpoint = c.spec.Endpoint
+	if m := c.initMachine; m != nil && rec.Endpoint.IsZero() {
+		if m.plan.Kubernetes != nil {
+			rec.Endpoint = m.plan.Kubernetes.Endpoint
+		}
+		if rec.Endpoint.IsZero() {
+			rec.Endpoint = capi.Endpoint{Host: m.plan.Deployment.Config.Address, Port: apiPort}
+		}
+	}
+	if rec.Endpoint.IsZero() {
+		return nil
+	}
+	rec.Ready, rec.Phase = true, capi.PhaseProvisioned
+	if err := c.run.store.SaveClusterRecord(ctx, rec); err != nil {
+		return err
+	}
+	c.rec = rec
+	return nil
 }
 
 func (c *cluster) fail(err error) {
@@ -155,13 +185,12 @@ func (c *cluster) initDone(ctx context.Context, m *machine, hash string) error {
 		rec.Endpoint = capi.Endpoint{Host: m.rec.Address, Port: apiPort}
 	}
 	c.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveLimit)
-	defer cancel()
-	if err := c.run.store.SaveClusterRecord(ctx, rec); err != nil {
+	err := c.run.out.put(ctx, "Cluster "+rec.Key.String(), func(ctx context.Context) error { return c.run.store.SaveClusterRecord(ctx, rec) })
+	if err != nil {
 		return &RecordError{Key: m.key, Err: err}
 	}
 	c.mu.Lock()
-	c.rec = rec
+	c.rec, c.init = rec, m.rec
 	c.mu.Unlock()
 	c.once.Do(func() { close(c.up) })
 	return nil
@@ -282,13 +311,9 @@ func (c *cluster) serve(ctx context.Context) {
 
 func (c *cluster) makeTokens(ctx context.Context, batch []*ticket) error {
 	c.mu.Lock()
-	name := c.rec.InitMachine
+	name, cp := c.rec.InitMachine, c.init
 	c.mu.Unlock()
-	cp, ok, err := c.run.store.Record(ctx, capi.Key{Namespace: c.spec.Namespace, Name: name})
-	if err != nil {
-		return err
-	}
-	if !ok {
+	if cp.Name == "" {
 		return &SafetyError{fmt.Sprintf("control plane Machine %s/%s of Cluster %s has no record", c.spec.Namespace, name, c.spec.Key)}
 	}
 	tokens := make([]translate.Token, len(batch))

@@ -36,22 +36,57 @@ func (e *NoRecordError) Error() string {
 	return fmt.Sprintf("the %s has no Machine %s", e.Store, strings.Join(names, ", "))
 }
 
+// DeleteOptions change what Delete does.
+type DeleteOptions struct {
+	// ForceRemove drops machines without looking at their hosts and without a wipe: for
+	// hosts that will never answer again. What is on their disks stays there.
+	ForceRemove bool
+}
+
 // Delete wipes machines and gives them back to the pool. Targets come from the
 // records only. confirm is asked before anything is sent or written, with all
 // records; its error ends the run. A machine whose wipe is not proved keeps its
 // record. It is safe to run again after any interruption.
-func (e *Engine) Delete(ctx context.Context, keys []capi.Key, confirm func([]capi.Record) error) (Result, error) {
-	return e.locked(ctx, "delete", func(ctx context.Context, r *run) (Result, error) { return r.delete(ctx, keys, confirm) })
+func (e *Engine) Delete(ctx context.Context, keys []capi.Key, opts DeleteOptions, confirm func([]capi.Record) error) (Result, error) {
+	ctx, cancel := e.limited(ctx)
+	defer cancel()
+	records, err := e.victims(ctx, keys)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := confirm(records); err != nil {
+		return Result{}, err
+	}
+	var clusters []capi.Key
+	for _, rec := range records {
+		if c := (capi.Key{Namespace: rec.Namespace, Name: rec.Cluster}); !slices.Contains(clusters, c) {
+			clusters = append(clusters, c)
+		}
+	}
+	return e.locked(ctx, "delete", clusters, func(ctx context.Context, r *run) (Result, error) {
+		// Again: somebody may have worked on them before the lock was ours.
+		now, err := e.victims(ctx, keys)
+		if err != nil {
+			return Result{}, err
+		}
+		for i, rec := range now {
+			if rec.MAC != records[i].MAC {
+				return Result{}, &SafetyError{fmt.Sprintf("Machine %s: its hardware changed from %q to %q while you were asked; nothing was done", rec.Key, records[i].MAC, rec.MAC)}
+			}
+		}
+		return r.delete(ctx, now, opts)
+	})
 }
 
-func (r *run) delete(ctx context.Context, keys []capi.Key, confirm func([]capi.Record) error) (Result, error) {
+// victims reads the records of machines that are to be deleted.
+func (e *Engine) victims(ctx context.Context, keys []capi.Key) ([]capi.Record, error) {
 	var records []capi.Record
-	missing := &NoRecordError{Store: r.store.String()}
+	missing := &NoRecordError{Store: e.store.String()}
 	for _, k := range keys {
-		rec, ok, err := r.store.Record(ctx, k)
+		rec, ok, err := e.store.Record(ctx, k)
 		switch {
 		case err != nil:
-			return Result{}, err
+			return nil, err
 		case !ok:
 			missing.Keys = append(missing.Keys, k)
 		default:
@@ -59,28 +94,21 @@ func (r *run) delete(ctx context.Context, keys []capi.Key, confirm func([]capi.R
 		}
 	}
 	if len(missing.Keys) > 0 {
-		return Result{}, missing
+		return nil, missing
 	}
-	if err := confirm(records); err != nil {
-		return Result{}, err
-	}
+	return records, nil
+}
+
+func (r *run) delete(ctx context.Context, records []capi.Record, opts DeleteOptions) (Result, error) {
 	if _, err := r.server.ServerConfig(ctx); err != nil {
 		return Result{}, err
 	}
-	plan := event.Event{Type: event.PlanReady, Message: machineCount(len(records)) + " to wipe on " + r.server.URL()}
 	for _, rec := range records {
-		m := &machine{run: r, key: rec.Key, rec: rec, deleting: true, step: event.StepIdentity}
+		m := r.victim(rec)
+		m.forced = opts.ForceRemove
 		r.machines = append(r.machines, m)
-		role := capi.RoleWorker
-		if rec.ControlPlane {
-			role = capi.RoleControlPlane
-		}
-		plan.Machines = append(plan.Machines, event.PlannedMachine{
-			Machine: rec.Key.String(), Role: role,
-			Steps: []event.Step{event.StepIdentity, event.StepRelease, event.StepWipe, event.StepReturn, event.StepForget},
-		})
 	}
-	r.emit(plan)
+	r.announce()
 	var wg sync.WaitGroup
 	for _, m := range r.machines {
 		wg.Go(func() { m.finish(ctx, m.remove(ctx)) })
@@ -89,23 +117,39 @@ func (r *run) delete(ctx context.Context, keys []capi.Key, confirm func([]capi.R
 	return r.summary()
 }
 
+// victim is a machine that is to be removed.
+func (r *run) victim(rec capi.Record) *machine {
+	return &machine{run: r, key: rec.Key, rec: rec, deleting: true, step: event.StepIdentity}
+}
+
+// removal is the steps of a machine that is removed.
+func (m *machine) removal() []event.Step {
+	if m.forced {
+		return []event.Step{event.StepRelease, event.StepForget}
+	}
+	return []event.Step{event.StepIdentity, event.StepRelease, event.StepWipe, event.StepReturn, event.StepForget}
+}
+
 // remove takes one machine back. The order matters: identity first, then the
 // deployment is pointed at the reboot loop so that no reset can install the
 // machine again, only then the wipe, and the record goes last.
 func (m *machine) remove(ctx context.Context) error {
 	if !m.rec.Claimed() {
+		if err := m.condemn(ctx); err != nil {
+			return err
+		}
 		return m.forget(ctx, "it never had hardware")
 	}
 	if m.rec.Server != m.run.server.URL() {
 		return m.fail(&SafetyError{fmt.Sprintf("it was claimed on %s, this run talks to %s", m.rec.Server, m.run.server.URL())})
 	}
-	err := m.save(ctx, func(rec *capi.Record) {
-		rec.Phase, rec.Ready, rec.Reason, rec.Message = capi.PhaseDeleting, false, "Deleting", ""
-	})
-	if err != nil {
-		return m.fail(err)
+	if err := m.condemn(ctx); err != nil {
+		return err
 	}
 	m.note(ctx, capi.EventNormal, capi.ReasonDelete, "Plunder has begun removing the machine")
+	if m.forced {
+		return m.drop(ctx)
+	}
 
 	wipeCtx, cancel := wait.WithLimit(ctx, m.run.opts.WipeTimeout, "--wipe-timeout")
 	defer cancel()
@@ -137,6 +181,44 @@ func (m *machine) remove(ctx context.Context) error {
 	}
 	m.note(ctx, capi.EventNormal, capi.ReasonDelete, fmt.Sprintf("Machine %s is back in the pool (%s)", m.rec.MAC, said))
 	return nil
+}
+
+// condemn makes the deletion known to everybody before anything is done for it.
+func (m *machine) condemn(ctx context.Context) error {
+	if m.rec.Claimed() {
+		err := m.commit(ctx, func(rec *capi.Record) {
+			rec.Phase, rec.Ready, rec.Reason, rec.Message = capi.PhaseDeleting, false, "Deleting", ""
+		})
+		if err != nil {
+			return m.fail(err)
+		}
+	}
+	s := m.spec("begin the deletion")
+	s.Limit, s.LimitName = m.run.opts.WipeTimeout, "--wipe-timeout"
+	err := wait.Until(ctx, s, func(ctx context.Context) (string, error) {
+		done, seen, err := m.run.store.Condemn(ctx, m.key)
+		switch {
+		case err != nil:
+			return "", retryable(err)
+		case !done:
+			return seen, wait.Pending(nil)
+		}
+		return "", nil
+	})
+	if err != nil {
+		return m.fail(err)
+	}
+	return nil
+}
+
+// drop gives a machine up whose host will not answer any more: its deployment goes,
+// so that nothing is installed on whatever boots with its MAC, and its record.
+func (m *machine) drop(ctx context.Context) error {
+	if err := m.release(ctx); err != nil {
+		return err
+	}
+	m.note(ctx, capi.EventWarning, capi.ReasonDelete, fmt.Sprintf("Machine %s was removed without a wipe: its disks keep their data", m.rec.MAC))
+	return m.forget(ctx, "removed without a wipe: the disks of "+m.rec.MAC+" keep their data")
 }
 
 // adoptWipe looks whether a wipe that an earlier run posted has ended well. If
@@ -401,12 +483,19 @@ func (m *machine) forget(ctx context.Context, said string) error {
 			return m.fail(err)
 		}
 	}
-	saveCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveLimit)
-	defer cancel()
-	if err := m.forgetControlPlane(saveCtx); err != nil {
+	if err := m.run.out.sent(ctx, m.letter(), m.observe); err != nil { // or it would come after the end
 		return m.fail(&RecordError{Key: m.key, Err: err})
 	}
-	if err := m.run.store.DeleteRecord(saveCtx, m.key); err != nil {
+	saveCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveLimit)
+	defer cancel()
+	err := wait.Until(saveCtx, m.spec("remove the record"), func(ctx context.Context) (string, error) {
+		err := m.forgetControlPlane(ctx)
+		if err == nil {
+			err = m.run.store.DeleteRecord(ctx, m.key)
+		}
+		return "", retryable(err)
+	})
+	if err != nil {
 		return m.fail(&RecordError{Key: m.key, Err: err})
 	}
 	m.message = said

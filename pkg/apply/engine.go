@@ -34,6 +34,9 @@ type Options struct {
 	Interval time.Duration
 	// MaxAge is how long ago a machine may have been seen to count as there (default 10m).
 	MaxAge time.Duration
+	// LockTimeout is how long to wait for another run that is alive and holds the lock
+	// of the store (default 1s).
+	LockTimeout time.Duration
 	// Resume is the command that continues this run, for people.
 	Resume string
 	// Simulated marks every event.
@@ -52,6 +55,7 @@ func (o Options) withDefaults() Options {
 	def(&o.WipeTimeout, 15*time.Minute)
 	def(&o.ReturnTimeout, 15*time.Minute)
 	def(&o.Interval, 2*time.Second)
+	def(&o.LockTimeout, time.Second)
 	def(&o.MaxAge, 10*time.Minute)
 	if o.Concurrency <= 0 {
 		o.Concurrency = 50

@@ -9,6 +9,7 @@ import (
 
 	"github.com/plunder-app/capplunder/pkg/apply/event"
 	"github.com/plunder-app/capplunder/pkg/apply/wait"
+	"github.com/plunder-app/capplunder/pkg/capi"
 	"github.com/plunder-app/capplunder/pkg/plunder/wire"
 	"github.com/plunder-app/capplunder/pkg/translate"
 )
@@ -165,10 +166,10 @@ func forgotten(err error) bool {
 		errors.As(err, &refused) && strings.Contains(refused.Message, "has no SSH credentials")
 }
 
-// retryable marks errors that pass by themselves (a server that is down or that
-// died half way) as pending; others stop the wait.
+// retryable marks errors that pass by themselves (a server or a store that is down
+// or that died half way) as pending; others stop the wait.
 func retryable(err error) error {
-	if errors.Is(err, wire.ErrUnreachable) || errors.Is(err, wire.ErrNoAnswer) || forgotten(err) {
+	if errors.Is(err, wire.ErrUnreachable) || errors.Is(err, wire.ErrNoAnswer) || errors.Is(err, capi.ErrUnavailable) || forgotten(err) {
 		return wait.Pending(err)
 	}
 	return err

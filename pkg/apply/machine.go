@@ -31,6 +31,7 @@ type machine struct {
 
 	// deleting: the deployment must never again be one that installs something.
 	deleting bool
+	forced   bool // deleting without looking at the host, and without a wipe
 
 	outcome event.Type
 	message string // why it was skipped
@@ -59,6 +60,8 @@ func (r *run) newMachine(mp *translate.MachinePlan, rec capi.Record) *machine {
 	switch {
 	case c.Paused:
 		m.skip("paused")
+	case c.Deleting:
+		m.skip("being deleted")
 	case rec.Phase == capi.PhaseDeleting:
 		m.refuse("capplunder delete machine "+c.Name, "it is being deleted; finish that first")
 	case rec.Ready && (mp.Kubernetes == nil || rec.Kubernetes != ""):
@@ -69,6 +72,11 @@ func (r *run) newMachine(mp *translate.MachinePlan, rec capi.Record) *machine {
 		m.refuse("", fmt.Sprintf("the manifest says that it is provisioned as %s, but the %s does not know it; remove spec.providerID to install it anew", given, r.store))
 	}
 	return m
+}
+
+// skipped tells that nothing is done for the machine.
+func (m *machine) skipped() {
+	m.run.emit(event.Event{Type: event.Skipped, Machine: m.key.String(), MAC: m.rec.MAC, Address: m.rec.Address, ProviderID: m.rec.ProviderID, Message: m.message})
 }
 
 func (m *machine) skip(why string) { m.outcome, m.message = event.Skipped, why }
@@ -203,6 +211,9 @@ func (m *machine) record(ctx context.Context) error {
 			rec.Kubernetes = m.plan.Machine.Version
 		}
 	})
+	if err == nil {
+		err = m.recorded(ctx)
+	}
 	if err != nil {
 		var re *RecordError
 		if errors.As(err, &re) {
@@ -212,6 +223,19 @@ func (m *machine) record(ctx context.Context) error {
 	}
 	return nil
 }
+
+// recorded waits until the machine's record is in the store.
+func (m *machine) recorded(ctx context.Context) error {
+	ctx, cancel := wait.WithLimit(ctx, saveLimit, "")
+	defer cancel()
+	if err := m.run.out.sent(ctx, m.letter(), m.observe); err != nil {
+		return &RecordError{Key: m.key, Err: err}
+	}
+	return nil
+}
+
+// letter is the name of the machine's record in the outbox.
+func (m *machine) letter() string { return "Machine " + m.key.String() }
 
 // finish turns the end of a machine's work into its outcome, record and event.
 func (m *machine) finish(ctx context.Context, err error) {
@@ -326,28 +350,46 @@ func (m *machine) spec(what string) wait.Spec {
 // note adds an event to the store. One that cannot be stored is worth a warning,
 // not the end of a machine.
 func (m *machine) note(ctx context.Context, kind, reason, message string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveLimit)
-	defer cancel()
-	err := m.run.store.AddEvent(ctx, capi.Event{
+	e := capi.Event{
 		Type: kind, Reason: reason, Kind: "PlunderMachine", Object: m.rec.PlunderMachine, Message: message, LastTime: time.Now().UTC(),
-	})
+	}
+	letter := fmt.Sprintf("event %s %s %s %s", e.Object, kind, reason, message)
+	err := m.run.out.put(ctx, letter, func(ctx context.Context) error { return m.run.store.AddEvent(ctx, e) })
 	if err != nil {
 		m.run.emit(m.event(event.Event{Type: event.Warning, Step: m.step, Message: "event not stored: " + err.Error()}))
 	}
 }
 
-// save changes the record, durably. It works on after an interruption.
+// save changes the record. It works on after an interruption. If the store does not
+// answer, the record is stored when it does: what is saved here is found again, or
+// safely done again, by a run that knows only the record before.
 func (m *machine) save(ctx context.Context, change func(*capi.Record)) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveLimit)
-	defer cancel()
 	next := m.rec
 	change(&next)
 	next.UpdatedAt = time.Now().UTC()
-	if err := m.run.store.SaveRecord(ctx, next); err != nil {
+	err := m.run.out.put(ctx, m.letter(), func(ctx context.Context) error { return m.run.store.SaveRecord(ctx, next) })
+	if err != nil {
 		return &RecordError{Key: m.key, Err: err}
 	}
 	m.rec = next
 	return nil
+}
+
+// commit changes the record and returns when the store has it: for what nobody
+// could find again, a claim before it is used and a deletion before it begins. It
+// waits for a store that does not answer as long as ctx allows.
+func (m *machine) commit(ctx context.Context, change func(*capi.Record)) error {
+	before := m.rec
+	err := m.save(ctx, change)
+	if err == nil {
+		if err = m.run.out.sent(ctx, m.letter(), m.observe); err != nil {
+			err = &RecordError{Key: m.key, Err: err}
+		}
+	}
+	if err != nil {
+		m.rec = before
+	}
+	return err
 }
 
 // job is the machine's part of a parlay job: what is recorded before and after.
@@ -358,7 +400,11 @@ func (m *machine) job(ctx context.Context, step event.Step, guard translate.Guar
 		address: m.rec.Address,
 		build:   func(id string) (wire.Map, error) { return build(id, t) },
 		posting: func(id string) error {
-			return m.save(ctx, func(rec *capi.Record) {
+			keep := m.save
+			if step == event.StepWipe {
+				keep = m.commit
+			}
+			return keep(ctx, func(rec *capi.Record) {
 				rec.JobStep, rec.JobID, rec.JobAt = string(step), id, time.Now().UTC()
 			})
 		},
