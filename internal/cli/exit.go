@@ -196,6 +196,8 @@ func nextCommands(err error) []string {
 			add(name + " get bootconfigs")
 		case nextError:
 			add(e.next)
+		case interface{ NextCommand() string }:
+			add(e.NextCommand())
 		}
 		switch e := err.(type) { //nolint:errorlint // likewise
 		case interface{ Unwrap() error }:
