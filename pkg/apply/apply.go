@@ -57,7 +57,7 @@ func (e *Engine) newRun(ctx context.Context) (r *run, end func()) {
 	r.out = newOutbox(r)
 	r.prober = &prober{run: r}
 	return r, func() {
-		r.out.close()
+		r.out.close(ctx)
 		cancel()
 		r.background.Wait()
 	}

@@ -26,6 +26,9 @@ type Options struct {
 	WipeTimeout time.Duration
 	// ReturnTimeout is how long to wait until a wiped machine is seen in the pool (default 15m).
 	ReturnTimeout time.Duration
+	// RecordTimeout is how long the end of a machine waits for a store that does not
+	// answer (default 2m).
+	RecordTimeout time.Duration
 	// Concurrency is how many machines are worked on over SSH at once (default 50).
 	// Machines that install their operating system do not count: all of them share one probe.
 	Concurrency int
@@ -54,6 +57,7 @@ func (o Options) withDefaults() Options {
 	def(&o.KubernetesTimeout, 30*time.Minute)
 	def(&o.WipeTimeout, 15*time.Minute)
 	def(&o.ReturnTimeout, 15*time.Minute)
+	def(&o.RecordTimeout, 2*time.Minute)
 	def(&o.Interval, 2*time.Second)
 	def(&o.LockTimeout, time.Second)
 	def(&o.MaxAge, 10*time.Minute)

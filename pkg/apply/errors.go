@@ -85,9 +85,12 @@ func (e *RunError) Unwrap() []error {
 // outcome classifies the error of one machine.
 func outcome(err error) event.Type {
 	var te *wait.TimeoutError
+	var re *RecordError
 	switch {
 	case err == nil:
 		return event.Ready
+	case errors.As(err, &re) && re.ProviderID != "":
+		return event.Failed // whatever kept the store from answering
 	case errors.Is(err, ErrNoHardware):
 		return event.NoHardware
 	case errors.As(err, &te):

@@ -226,7 +226,7 @@ func (m *machine) record(ctx context.Context) error {
 
 // recorded waits until the machine's record is in the store.
 func (m *machine) recorded(ctx context.Context) error {
-	ctx, cancel := wait.WithLimit(ctx, saveLimit, "")
+	ctx, cancel := wait.WithLimit(ctx, m.run.opts.RecordTimeout, "--record-timeout")
 	defer cancel()
 	if err := m.run.out.sent(ctx, m.letter(), m.observe); err != nil {
 		return &RecordError{Key: m.key, Err: err}

@@ -162,11 +162,11 @@ func (o *outbox) sent(ctx context.Context, name string, observe func(string)) er
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			o.last()
+			o.last(ctx)
 			o.mu.Lock()
 			defer o.mu.Unlock()
 			if _, waiting := o.waiting[name]; waiting {
-				return fmt.Errorf("%w (%w)", o.down, context.Cause(ctx))
+				return fmt.Errorf("%w (%v)", o.down, context.Cause(ctx)) //nolint:errorlint // it is the store that failed, whatever ended the wait
 			}
 			return o.wrong[name]
 		}
@@ -174,16 +174,16 @@ func (o *outbox) sent(ctx context.Context, name string, observe func(string)) er
 }
 
 // last tries once more, at the end of a run or of a wait.
-func (o *outbox) last() {
-	ctx, cancel := context.WithTimeout(context.Background(), lastLimit)
+func (o *outbox) last(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastLimit)
 	defer cancel()
 	o.flush(ctx)
 }
 
 // close sends what is left, if the store answers now, and reports what it did not
 // take.
-func (o *outbox) close() {
-	o.last()
+func (o *outbox) close(ctx context.Context) {
+	o.last(ctx)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.waiting) > 0 {
