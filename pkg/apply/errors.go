@@ -30,7 +30,7 @@ type RecordError struct {
 // Error implements error.
 func (e *RecordError) Error() string {
 	if e.ProviderID != "" {
-		return fmt.Sprintf("the machine is ready as %s but that could not be recorded: %v", e.ProviderID, e.Err)
+		return fmt.Sprintf("the machine is ready as %s, but that could not be recorded (the next run records it and installs nothing): %v", e.ProviderID, e.Err)
 	}
 	return fmt.Sprintf("could not record progress: %v", e.Err)
 }
