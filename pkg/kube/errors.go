@@ -68,14 +68,14 @@ func (e *VersionError) Error() string {
 type ForbiddenError struct {
 	Verb      string // get, patch, …
 	Resource  string // <plural>[.<group>][/<subresource>]
-	Namespace string // "" when it is about the whole cluster
+	Namespace string // "" for the whole cluster
 	User      string // as the cluster knows the user
 	Target    string // of Target.String
 	Err       error  // of the API
 }
 
 func (e *ForbiddenError) Error() string {
-	where := "in all namespaces"
+	where := "cluster-wide"
 	if e.Namespace != "" {
 		where = "in namespace " + e.Namespace
 	}

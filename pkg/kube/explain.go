@@ -2,14 +2,17 @@ package kube
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 
+	"golang.org/x/net/http2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
@@ -27,7 +30,14 @@ import (
 //   - is err with what was tried, for anything else (conflicts, what is not found or
 //     not valid, an interruption): apimachinery's tests of it still work.
 func (t *Target) Explain(err error, verb, object string) error {
-	var forbidden *ForbiddenError
+	var (
+		forbidden *ForbiddenError
+		status    apierrors.APIStatus
+	)
+	cause := err
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		cause = e.Err // the URL says nothing that verb and object do not
+	}
 	switch {
 	case err == nil:
 		return nil
@@ -36,40 +46,48 @@ func (t *Target) Explain(err error, verb, object string) error {
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("%s %s: %w", verb, object, err)
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("%s %s: %s: %w in time: %v", verb, object, t, capi.ErrUnavailable, err) //nolint:errorlint // see above: this deadline is nobody's business
+		return fmt.Errorf("%s %s: %s: %w in time: %v", verb, object, t, capi.ErrUnavailable, cause) //nolint:errorlint // on purpose: this deadline is nobody's business
 	case unavailable(err):
-		return fmt.Errorf("%s %s: %s: %w: %w", verb, object, t, capi.ErrUnavailable, err)
+		return fmt.Errorf("%s %s: %s: %w: %w", verb, object, t, capi.ErrUnavailable, cause)
 	case apierrors.IsForbidden(err):
 		return t.forbidden(err, verb, object)
+	case apierrors.IsUnauthorized(err) && t.Context == "":
+		return fmt.Errorf("%s %s: %s does not accept the token of this pod's service account: %w", verb, object, t, err)
 	case apierrors.IsUnauthorized(err):
-		if t.Context == "" {
-			return fmt.Errorf("%s %s: %s does not accept the token of this pod's service account: %w", verb, object, t, err)
-		}
-		return fmt.Errorf("%s %s: %s does not accept the credentials of the context; renew them: %w", verb, object, t, err)
-	}
-	var status apierrors.APIStatus
-	if errors.As(err, &status) {
+		return fmt.Errorf("%s %s: %s does not accept the credentials of the context, renew them: %w", verb, object, t, err)
+	case errors.As(err, &status):
 		return fmt.Errorf("%s %s: %w", verb, object, err)
 	}
-	return fmt.Errorf("%s %s: %s: %w", verb, object, t, err) // certificates, credential plug-ins, proxies
+	return fmt.Errorf("%s %s: %s: %w", verb, object, t, cause) // certificates and the like
 }
 
-// unavailable reports whether asking again later may help.
+// unavailable reports whether asking again later may help. Of failures to get an
+// answer, all may be over soon but the few that are known not to be: a run that asks
+// once too often does less harm than one that gives up a record for a lost connection.
 func unavailable(err error) bool {
-	var status apierrors.APIStatus
-	if errors.As(err, &status) {
+	var (
+		status  apierrors.APIStatus
+		asked   *url.Error
+		op      *net.OpError
+		cert    *tls.CertificateVerificationError
+		noTLS   tls.RecordHeaderError
+		timeout net.Error
+		stream  http2.StreamError
+		goAway  http2.GoAwayError
+	)
+	switch {
+	case errors.As(err, &status):
 		code := status.Status().Code
-		return code >= http.StatusInternalServerError || code == http.StatusTooManyRequests ||
-			apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err)
+		return code >= http.StatusInternalServerError || code == http.StatusTooManyRequests
+	case errors.As(err, &cert), errors.As(err, &noTLS), errors.Is(err, http.ErrSchemeMismatch):
+		return false
+	case errors.As(err, &op) && op.Op == "remote error":
+		return false // a TLS alert: the server answers, and refuses
+	case errors.As(err, &asked), errors.As(err, &op), errors.As(err, &stream), errors.As(err, &goAway):
+		return true
 	}
-	var op *net.OpError
-	if errors.As(err, &op) {
-		return op.Op != "remote error" // a TLS alert: the server does answer, and refuses
-	}
-	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout() ||
-		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		utilnet.IsProbableEOF(err) || utilnet.IsHTTP2ConnectionLost(err)
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || utilnet.IsHTTP2ConnectionLost(err)
 }
 
 // denial is how the API server words that a user lacks a right. Everything else that

@@ -56,7 +56,10 @@ type Resource struct {
 	// Converts: a conversion webhook is configured. Without one the API server changes
 	// just the apiVersion and drops the fields that the other version does not know
 	// (CAPI contract section 13).
-	Converts  bool
+	Converts bool
+	// Lossless: all versions have one open schema, so that nothing is dropped. These are
+	// the definitions of `capplunder init --standalone`.
+	Lossless  bool
 	HasStatus map[string]bool     // per served version: there is a status subresource
 	Contracts map[string][]string // contract ("v1beta1") to the kind's own versions that keep it
 }
@@ -103,8 +106,8 @@ func (r Resource) fallback() string {
 // existing object (nil: there is none). The version must be served. Without a
 // conversion webhook it must be the one in which the existing object was written, and
 // on the same side of v1beta1 | v1beta2 as the storage version: across that border
-// references and the done flags are lost, for good (CAPI contract section 13). The
-// error is a *VersionError.
+// references and the done flags are lost, for good (CAPI contract section 13), unless
+// the definition is Lossless. The error is a *VersionError.
 func (r Resource) ForManifest(version string, existing *unstructured.Unstructured) error {
 	use := r.fallback()
 	refused := func(format string, args ...any) error {
@@ -120,7 +123,7 @@ func (r Resource) ForManifest(version string, existing *unstructured.Unstructure
 		return nil
 	case existing != nil && version != use:
 		return refused("%s/%s in the cluster was written in %s, and nothing there converts between the two", existing.GetNamespace(), existing.GetName(), use)
-	case existing == nil && afterBorder(version) != afterBorder(r.Storage):
+	case existing == nil && !r.Lossless && afterBorder(version) != afterBorder(r.Storage):
 		return refused("the cluster stores %s, and nothing there converts between the two", r.Storage)
 	}
 	return nil
@@ -193,6 +196,7 @@ func resourceOf(crd *apiextensionsv1.CustomResourceDefinition) Resource {
 	r := Resource{
 		Group: crd.Spec.Group, Kind: crd.Spec.Names.Kind, Plural: crd.Spec.Names.Plural,
 		Converts:  crd.Spec.Conversion != nil && crd.Spec.Conversion.Strategy == apiextensionsv1.WebhookConverter,
+		Lossless:  crd.Labels[capi.LabelStandalone] == "true",
 		HasStatus: map[string]bool{},
 		Contracts: contracts(crd.Labels),
 	}

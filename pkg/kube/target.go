@@ -133,6 +133,10 @@ func fromFiles(o Options) (*Target, error) {
 		return nil, fmt.Errorf("%s has no current context: choose one with --context or `kubectl config use-context`%s", place, contextNames(cfg))
 	case !ok:
 		return nil, fmt.Errorf("%s has no context %q%s", place, name, contextNames(cfg))
+	case cfg.Clusters[context.Cluster] == nil || cfg.Clusters[context.Cluster].Server == "":
+		return nil, fmt.Errorf("context %s of %s: its cluster %q has no server", name, place, context.Cluster)
+	case context.AuthInfo != "" && cfg.AuthInfos[context.AuthInfo] == nil: // client-go would go on as nobody
+		return nil, fmt.Errorf("context %s of %s: its user %q is not there", name, place, context.AuthInfo)
 	}
 	// No defaults: client-go's would be KUBERNETES_MASTER, or localhost:8080.
 	loader := clientcmd.NewNonInteractiveClientConfig(*cfg, name, &clientcmd.ConfigOverrides{}, rules)
