@@ -24,6 +24,9 @@ const (
 	AnnotationPaused = "cluster.x-k8s.io/paused"
 	// AnnotationManagedBy on a PlunderCluster: another system owns it.
 	AnnotationManagedBy = "cluster.x-k8s.io/managed-by"
+	// LabelStandalone ("true") is on the CRDs of Cluster and Machine that capplunder
+	// brings for clusters without Cluster API.
+	LabelStandalone = "capplunder.plunder-app.io/standalone"
 
 	// DefaultNamespace is used where an object names none.
 	DefaultNamespace = "default"

@@ -23,8 +23,6 @@ const (
 	LabelManagedBy = "app.kubernetes.io/managed-by"
 	// ManagedBy is the value of LabelManagedBy.
 	ManagedBy = "capplunder"
-	// LabelStandalone ("true") tells the definitions of Standalone from Cluster API's own.
-	LabelStandalone = "capplunder.plunder-app.io/standalone"
 )
 
 //go:embed bases standalone rbac
