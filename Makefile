@@ -22,6 +22,10 @@ GORELEASER := $(TOOLS)/goreleaser
 BENCHSTAT := $(TOOLS)/benchstat
 KUBECTL := $(TOOLS)/kubectl
 
+# The Kubernetes that tests run against: pinned in tools/kube, built once per version.
+KUBE := $(CURDIR)/.cache/kube
+KUBE_TOOLS := $(KUBE)/kube-apiserver $(KUBE)/etcd $(KUBE)/capi/.done $(KUBECTL)
+
 .PHONY: help
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +37,7 @@ build: ## Build bin/capplunder
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/capplunder ./cmd/capplunder
 
 .PHONY: test
-test: ## Run all tests with the race detector; edits no file, needs no network
+test: $(KUBE_TOOLS) ## Run all tests with the race detector; edits no file, needs no network
 	go test -race -timeout 30m $(PACKAGES)
 
 .PHONY: lint
@@ -98,6 +102,23 @@ $(KUBECTL): PKG := ./kubectl
 $(GOLANGCI_LINT) $(GORELEASER) $(BENCHSTAT) $(KUBECTL): tools/go.mod tools/go.sum
 	cd tools && GOBIN=$(TOOLS) go install $(PKG)
 	@touch $(TOOLS)/$(@F) # not $@: with KUBECTL=/usr/bin/kubectl that would be the system's
+
+.PHONY: kube-tools
+kube-tools: $(KUBE_TOOLS) ## Build the kube-apiserver and etcd of the tests, fetch Cluster API's CRDs
+
+# Without cgo: then they run wherever .cache is copied to. The version is what go.mod says.
+$(KUBE)/kube-apiserver $(KUBE)/etcd: tools/kube/go.mod tools/kube/go.sum
+	@echo "building $(@F) of tools/kube/go.mod: about five minutes on two cores for all, once per version"
+	version=$$(cd tools/kube && go list -m -f '{{.Version}}' k8s.io/kubernetes); \
+	cd tools/kube && CGO_ENABLED=0 go build -trimpath -o $@ \
+		-ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$version" $(PKG)
+	@touch $@ # it may be what is there already
+$(KUBE)/kube-apiserver: PKG := k8s.io/kubernetes/cmd/kube-apiserver
+$(KUBE)/etcd: PKG := go.etcd.io/etcd/server/v3
+
+$(KUBE)/capi/.done: tools/kube/capi.sum tools/kube/capi-crds.sh
+	tools/kube/capi-crds.sh $(@D)
+	@touch $@
 
 .PHONY: clean
 clean: ## Remove what was built
