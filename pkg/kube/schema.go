@@ -54,14 +54,17 @@ type Resource struct {
 	Served              []string // versions, highest priority first; never empty
 	Storage             string
 	// Converts: a conversion webhook is configured. Without one the API server changes
-	// just the apiVersion and drops the fields that the other version does not know
+	// just the apiVersion and drops the fields that the other version does not list
 	// (CAPI contract section 13).
 	Converts bool
-	// Lossless: all versions have one open schema, so that nothing is dropped. These are
-	// the definitions of `capplunder init --standalone`.
+	// Lossless: every version keeps fields that it does not list, in spec and status, so
+	// that none drops another's. So do the definitions of `capplunder init --standalone`
+	// (their label would outlive Cluster API being installed over them).
 	Lossless  bool
 	HasStatus map[string]bool     // per served version: there is a status subresource
 	Contracts map[string][]string // contract ("v1beta1") to the kind's own versions that keep it
+	// Schemas are the structural schemas of all versions, for Prune.
+	Schemas map[string]*apiextensionsv1.JSONSchemaProps
 }
 
 // GVR is what client-go calls the resource at this version.
@@ -104,10 +107,10 @@ func (r Resource) fallback() string {
 
 // ForManifest says whether a manifest at this version may be applied over the
 // existing object (nil: there is none). The version must be served. Without a
-// conversion webhook it must be the one in which the existing object was written, and
-// on the same side of v1beta1 | v1beta2 as the storage version: across that border
-// references and the done flags are lost, for good (CAPI contract section 13), unless
-// the definition is Lossless. The error is a *VersionError.
+// conversion webhook it must be the one in which the existing object was written; for a
+// new one, it must be on the same side of v1beta1 | v1beta2 as the storage version unless
+// the definition is Lossless: across that border references and the done flags are lost,
+// for good (CAPI contract section 13). The error is a *VersionError.
 func (r Resource) ForManifest(version string, existing *unstructured.Unstructured) error {
 	use := r.fallback()
 	refused := func(format string, args ...any) error {
@@ -196,13 +199,17 @@ func resourceOf(crd *apiextensionsv1.CustomResourceDefinition) Resource {
 	r := Resource{
 		Group: crd.Spec.Group, Kind: crd.Spec.Names.Kind, Plural: crd.Spec.Names.Plural,
 		Converts:  crd.Spec.Conversion != nil && crd.Spec.Conversion.Strategy == apiextensionsv1.WebhookConverter,
-		Lossless:  crd.Labels[capi.LabelStandalone] == "true",
+		Lossless:  !slices.ContainsFunc(crd.Spec.Versions, prunes),
 		HasStatus: map[string]bool{},
 		Contracts: contracts(crd.Labels),
+		Schemas:   map[string]*apiextensionsv1.JSONSchemaProps{},
 	}
 	for _, v := range crd.Spec.Versions {
 		if v.Storage {
 			r.Storage = v.Name
+		}
+		if v.Schema != nil {
+			r.Schemas[v.Name] = v.Schema.OpenAPIV3Schema
 		}
 		if v.Served {
 			r.Served = append(r.Served, v.Name)
@@ -211,6 +218,18 @@ func resourceOf(crd *apiextensionsv1.CustomResourceDefinition) Resource {
 	}
 	slices.SortFunc(r.Served, func(a, b string) int { return version.CompareKubeAwareVersionStrings(b, a) })
 	return r
+}
+
+// prunes reports whether a version drops fields of spec or status that it does not list.
+func prunes(v apiextensionsv1.CustomResourceDefinitionVersion) bool {
+	if v.Schema == nil || v.Schema.OpenAPIV3Schema == nil {
+		return true
+	}
+	keeps := func(s apiextensionsv1.JSONSchemaProps) bool {
+		return s.XPreserveUnknownFields != nil && *s.XPreserveUnknownFields
+	}
+	root := *v.Schema.OpenAPIV3Schema
+	return !keeps(root) && (!keeps(root.Properties["spec"]) || !keeps(root.Properties["status"]))
 }
 
 // contracts reads labels such as "cluster.x-k8s.io/v1beta1: v1alpha1_v1alpha2"

@@ -16,6 +16,11 @@ func machines(storage string, converts bool, served ...string) Resource {
 	return Resource{Group: "cluster.x-k8s.io", Kind: "Machine", Plural: "machines", Served: served, Storage: storage, Converts: converts}
 }
 
+func lossless(r Resource) Resource {
+	r.Lossless = true
+	return r
+}
+
 // written is a Machine with managed fields "<apiVersion>" or "<apiVersion>/<subresource>",
 // versions without a group being of Cluster API's.
 func written(entries ...string) *unstructured.Unstructured {
@@ -76,6 +81,8 @@ func TestForManifest(t *testing.T) {
 		{"new, across the border", machines("v1beta2", false, both...), "v1beta1", nil, "v1beta2"},
 		{"new, across the border, back", machines("v1beta1", false, both...), "v1beta2", nil, "v1beta1"},
 		{"new, near enough", machines("v1beta1", false, old...), "v1alpha3", nil, ""},
+		{"new, across the border, lossless", lossless(machines("v1beta1", false, "v1beta2", "v1beta1")), "v1beta2", nil, ""},
+		{"not as written, lossless", lossless(machines("v1beta1", false, "v1beta2", "v1beta1")), "v1beta1", written("v1beta2"), "v1beta2"},
 		{"as written", machines("v1beta1", false, old...), "v1alpha3", written("v1alpha3"), ""},
 		{"not as written", machines("v1beta1", false, old...), "v1beta1", written("v1alpha3"), "v1alpha3"},
 		{"as written, not the storage version", machines("v1beta2", false, both...), "v1beta1", written("v1beta1"), ""},
@@ -133,6 +140,33 @@ func TestResourceOf(t *testing.T) {
 	crd.Spec.Conversion = nil
 	if resourceOf(crd).Converts {
 		t.Error("a CRD without conversion converts")
+	}
+}
+
+func TestLossless(t *testing.T) {
+	yes := true
+	keeps := apiextensionsv1.JSONSchemaProps{XPreserveUnknownFields: &yes}
+	of := func(root apiextensionsv1.JSONSchemaProps) apiextensionsv1.CustomResourceDefinitionVersion {
+		return apiextensionsv1.CustomResourceDefinitionVersion{Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &root}}
+	}
+	type props = map[string]apiextensionsv1.JSONSchemaProps
+	both := of(apiextensionsv1.JSONSchemaProps{Properties: props{"spec": keeps, "status": keeps}})
+	spec := of(apiextensionsv1.JSONSchemaProps{Properties: props{"spec": keeps, "status": {}}})
+	for _, tc := range []struct {
+		name     string
+		versions []apiextensionsv1.CustomResourceDefinitionVersion
+		want     bool
+	}{
+		{"spec and status", []apiextensionsv1.CustomResourceDefinitionVersion{both, both}, true},
+		{"everything", []apiextensionsv1.CustomResourceDefinitionVersion{both, of(keeps)}, true},
+		{"one drops status", []apiextensionsv1.CustomResourceDefinitionVersion{both, spec}, false},
+		{"one has no schema", []apiextensionsv1.CustomResourceDefinitionVersion{both, {}}, false},
+	} {
+		crd := &apiextensionsv1.CustomResourceDefinition{}
+		crd.Spec.Versions = tc.versions
+		if got := resourceOf(crd).Lossless; got != tc.want {
+			t.Errorf("%s: lossless: %t", tc.name, got)
+		}
 	}
 }
 
