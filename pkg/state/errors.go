@@ -43,10 +43,17 @@ type TakenError struct {
 	Holder capi.Key // of the Machine that has it
 	What   string   // "MAC" or "address"
 	Value  string
+	// GiveUp, if not empty, is the command that frees what the holder left behind: it is
+	// not there any more, and what became of its hardware is unknown.
+	GiveUp string
 }
 
 // Error implements error.
 func (e *TakenError) Error() string {
+	if e.GiveUp != "" {
+		return fmt.Sprintf("Machine %s: %s %s is still reserved for %s, whose PlunderMachine is not there any more, and what runs on that hardware is unknown: "+
+			"if it is free, run %q, or choose another %s", e.Key, e.What, e.Value, e.Holder, e.GiveUp, e.What)
+	}
 	return fmt.Sprintf("Machine %s: %s %s is held by Machine %s: run \"capplunder delete machine -n %s %s\" first, or choose another %s",
 		e.Key, e.What, e.Value, e.Holder, e.Holder.Namespace, e.Holder.Name, e.What)
 }

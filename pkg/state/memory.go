@@ -38,6 +38,8 @@ type Memory struct {
 	status   map[capi.Key]capi.ClusterRecord
 	events   map[string][]capi.Event // by object
 	claims   *claims
+
+	kubeconfigs map[capi.Key][]byte // by cluster
 }
 
 // NewMemory makes an empty store.
@@ -51,6 +53,8 @@ func NewMemory() *Memory {
 		status:   map[capi.Key]capi.ClusterRecord{},
 		events:   map[string][]capi.Event{},
 		claims:   newClaims(nil),
+
+		kubeconfigs: map[capi.Key][]byte{},
 	}
 	m.lock <- struct{}{}
 	return m

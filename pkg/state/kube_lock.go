@@ -1,0 +1,144 @@
+package state
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/plunder-app/capplunder/pkg/capi"
+	"github.com/plunder-app/capplunder/pkg/kube"
+)
+
+const (
+	// SystemNamespace is where reservations of hardware and the locks of plunder servers
+	// are: one place for all clusters. "capplunder init" makes it.
+	SystemNamespace = "capplunder-system"
+
+	// How long the lock of a cluster, and of a plunder server, outlives a holder that does
+	// not renew it. A holder renews three times as often.
+	clusterLease = 30 * time.Second
+	serverLease  = 15 * time.Second
+
+	annotationServer = annotationPrefix + "server" // on the lock of a plunder server: its URL
+
+	// managedBy is capplunder as a field manager, and in the label of what it makes.
+	managedBy      = "capplunder"
+	labelManagedBy = "app.kubernetes.io/managed-by"
+)
+
+// locks are the locks in the cluster.
+type locks struct {
+	client    *kube.Client
+	namespace string        // of the locks of servers
+	duration  time.Duration // whole seconds; 0: as usual
+}
+
+func (l locks) lasting(usual time.Duration) time.Duration {
+	if l.duration > 0 {
+		return l.duration
+	}
+	return usual
+}
+
+// clusters locks clusters, one Lease in the namespace of each, always in the same
+// order: two runs that want the same ones never wait for each other.
+func (l locks) clusters(ctx context.Context, req capi.LockRequest) (held context.Context, unlock func() error, err error) {
+	keys := slices.Clone(req.Clusters)
+	slices.SortFunc(keys, compareKeys)
+	keys = slices.Compact(keys)
+	if err := ctx.Err(); err != nil {
+		return nil, nil, fmt.Errorf("lock %s: %w", l.client.Target, err)
+	}
+	held, cancel := context.WithCancelCause(ctx)
+	var taken []*heldLease
+	unlock = sync.OnceValue(func() error {
+		defer cancel(context.Canceled)
+		return giveBackAll(ctx, taken)
+	})
+	patience := time.Now().Add(max(req.Patience, 0))
+	for _, key := range keys {
+		lease := newLeaseLock(l.client, key.Namespace, clusterLeaseName(key.Name), "Cluster "+key.String(), req.Command, l.lasting(clusterLease))
+		h, err := lease.acquire(held, max(time.Until(patience), 0), req.Observe, cancel)
+		if err == nil {
+			taken = append(taken, h)
+			continue
+		}
+		if ctx.Err() == nil && held.Err() != nil {
+			err = context.Cause(held) // a lock was lost while another was waited for
+		}
+		return nil, nil, errors.Join(err, unlock())
+	}
+	return held, unlock, nil
+}
+
+// giveBackAll releases locks at the same time, so that a cluster that does not answer
+// is waited for only once. A lock that was lost has been told of by then.
+func giveBackAll(ctx context.Context, taken []*heldLease) error {
+	errs := make([]error, len(taken))
+	var wg sync.WaitGroup
+	for i, h := range taken {
+		wg.Go(func() { _, errs[i] = h.giveBack(ctx) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// server locks a plunder server, and waits for that as long as ctx lasts. If the lock
+// is lost, unlock returns the *LockLostError.
+func (l locks) server(ctx context.Context, rawURL string) (unlock func() error, err error) {
+	address := serverAddress(rawURL)
+	lease := newLeaseLock(l.client, l.namespace, "server-"+shortHash(address, 8), "plunder server "+address, "", l.lasting(serverLease))
+	lease.annotations = map[string]string{annotationServer: address}
+	h, err := lease.acquire(ctx, forever, nil, func(error) {})
+	if err != nil {
+		return nil, err
+	}
+	return sync.OnceValue(func() error {
+		lost, err := h.giveBack(ctx)
+		return errors.Join(lost, err)
+	}), nil
+}
+
+// clusterLeaseName is the name of the Lease that locks a cluster.
+func clusterLeaseName(cluster string) string {
+	name := "capplunder-" + cluster
+	if len(name) > validation.DNS1123SubdomainMaxLength {
+		name = "capplunder-" + shortHash(cluster, 16)
+	}
+	return name
+}
+
+// serverAddress is the URL of a server without what does not tell servers apart, or is
+// secret: all runs must come to the same name for the same server.
+func serverAddress(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" {
+		return raw
+	}
+	host, port := strings.ToLower(u.Hostname()), u.Port()
+	switch {
+	case port != "":
+	case u.Scheme == "http":
+		port = "80"
+	default:
+		port = "443"
+	}
+	return (&url.URL{Scheme: u.Scheme, Host: net.JoinHostPort(host, port), Path: strings.TrimRight(u.Path, "/")}).String()
+}
+
+// shortHash stands for what is too long for a name, or not fit for one: 2n hexadecimal
+// digits.
+func shortHash(s string, n int) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:n])
+}
