@@ -3,6 +3,9 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -20,6 +23,10 @@ type applyOptions struct {
 	filenames      []string
 	recursive      bool
 	kustomize      string
+	cluster        string
+	allClusters    bool
+	machines       []string
+	forceConflicts bool
 	dryRun         bool
 	skipKubernetes bool
 	output         string
@@ -28,14 +35,19 @@ type applyOptions struct {
 func newApplyCmd(f *factory, runF func(context.Context, *applyOptions) error) *cobra.Command {
 	o := &applyOptions{f: f}
 	cmd := &cobra.Command{
-		Use:   "apply -f PATH... | -k DIRECTORY",
-		Short: "Install the machines of Cluster API manifests",
-		Long: `Install the machines of Cluster API manifests.
+		Use:   "apply -f PATH... | -k DIRECTORY | --cluster NAME | --all | machine NAME...",
+		Short: "Install the machines of Cluster API manifests or of a Kubernetes cluster",
+		Long: `Install the machines of Cluster API manifests, or those that are described in a
+Kubernetes cluster.
 
 Every Machine gets free hardware, an operating system and Kubernetes, all
 machines in parallel. The result is recorded: what is ready is never installed
 again, and an apply that was interrupted goes on where it stopped when the same
-command is run again.`,
+command is run again.
+
+With the Kubernetes store manifests are applied to the cluster first; --cluster,
+--all and "machine NAME" take what is there. Machines that are being deleted there
+are wiped and given back. What is paused is left alone.`,
 		Example: `  # Two simulated machines; nothing real is touched
   capplunder apply -f examples/simple --simulate
 
@@ -45,11 +57,15 @@ command is run again.`,
   # Operating systems only, with a limit over all
   capplunder apply -f cluster/ -R --skip-kubernetes --timeout 1h
 
+  # What is in a Kubernetes cluster: one of its Clusters, or one Machine
+  capplunder apply --cluster cluster-plunder
+  capplunder apply machine worker -n production
+
   # For programs: one JSON object per event
   capplunder apply -f - -o json < cluster.yaml`,
-		Args: arguments(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := o.check(cmd); err != nil {
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.check(cmd, args); err != nil {
 				return err
 			}
 			if runF != nil {
@@ -62,20 +78,82 @@ command is run again.`,
 	fs.StringArrayVarP(&o.filenames, "filename", "f", nil, "`path` to read: file, directory, URL, or - for standard input; may be repeated")
 	fs.BoolVarP(&o.recursive, "recursive", "R", false, "read directories below the given ones, too")
 	fs.StringVarP(&o.kustomize, "kustomize", "k", "", "`directory` with a kustomization to build and read")
-	fs.BoolVar(&o.dryRun, "dry-run", false, "show what would be done, send no request and write nothing")
+	fs.StringVar(&o.cluster, "cluster", "", "`name` of a Cluster in Kubernetes, to work on what is there")
+	fs.BoolVar(&o.allClusters, "all", false, "work on all Clusters of the namespace in Kubernetes")
+	fs.BoolVar(&o.forceConflicts, "force-conflicts", false, "take fields over that others own in the cluster")
+	fs.BoolVar(&o.dryRun, "dry-run", false, "show what would be done: plunder gets no request, nothing is written")
 	fs.BoolVar(&o.skipKubernetes, "skip-kubernetes", false, "stop when the operating systems run")
 	o.namespaceOptions.addFlags(fs)
+	o.addAllFlag(fs, "with --all: of all namespaces")
 	o.limits.addFlags(fs)
 	o.addApplyFlags(fs)
 	addOutputFlag(cmd, &o.output, "table, wide, name, json (one object per event); with --dry-run also yaml and jsonpath=TEMPLATE")
 	return cmd
 }
 
-func (o *applyOptions) check(cmd *cobra.Command) error {
-	if len(o.filenames) == 0 && o.kustomize == "" {
-		return usagef(cmd, "nothing to apply: give -f PATH or -k DIRECTORY")
+// check reads the arguments and refuses what does not go together.
+func (o *applyOptions) check(cmd *cobra.Command, args []string) error {
+	var err error
+	if o.machines, err = machineArguments(cmd, args); err != nil {
+		return err
+	}
+	given := o.fromCluster()
+	if len(o.filenames) > 0 || o.kustomize != "" {
+		given = append(given, "-f or -k")
+	}
+	switch {
+	case len(given) == 0:
+		return usagef(cmd, "nothing to apply: give -f PATH or -k DIRECTORY, or, for what is in a Kubernetes cluster, --cluster NAME, --all or \"machine NAME\"")
+	case len(given) > 1:
+		return usagef(cmd, "%s do not go together: each says what to apply", strings.Join(given, " and "))
+	case o.all && !o.allClusters:
+		return usagef(cmd, "--all-namespaces goes with --all")
+	case o.all && o.namespace != "" && cmd.Flags().Changed("namespace"):
+		return usagef(cmd, "--namespace and --all-namespaces do not go together")
+	case o.forceConflicts && len(o.fromCluster()) > 0:
+		return usagef(cmd, "--force-conflicts is for manifests (-f, -k); %s writes no fields of others", given[0])
 	}
 	return o.limits.check(cmd)
+}
+
+// fromCluster names what says that objects are taken from a Kubernetes cluster.
+func (o *applyOptions) fromCluster() []string {
+	var given []string
+	if o.cluster != "" {
+		given = append(given, "--cluster")
+	}
+	if o.allClusters {
+		given = append(given, "--all")
+	}
+	if len(o.machines) > 0 {
+		given = append(given, `"machine NAME"`)
+	}
+	return given
+}
+
+// machineArguments reads "machine NAME..." and "machine/NAME...".
+func machineArguments(cmd *cobra.Command, args []string) ([]string, error) {
+	if len(args) == 0 {
+		return nil, nil
+	}
+	switch args[0] {
+	case "machine", "machines", "ma":
+		if len(args) == 1 {
+			return nil, usagef(cmd, "%s: which one? Give its name, or --all", args[0])
+		}
+		args = args[1:]
+	default:
+		if !strings.HasPrefix(args[0], "machine/") {
+			return nil, usagef(cmd, "unexpected argument %q: manifests are given with -f, machines in a Kubernetes cluster as \"machine NAME\"", args[0])
+		}
+	}
+	var names []string
+	for _, a := range args {
+		if n := strings.TrimPrefix(a, "machine/"); !slices.Contains(names, n) {
+			names = append(names, n)
+		}
+	}
+	return names, nil
 }
 
 func runApply(ctx context.Context, o *applyOptions) error {
@@ -89,11 +167,18 @@ func runApply(ctx context.Context, o *applyOptions) error {
 			return err
 		}
 	}
-	store, err := f.Store()
+	docs, err := o.files(ctx)
 	if err != nil {
 		return err
 	}
-	set, plan, err := o.plan(ctx, store)
+	store, err := f.Store(ctx, storeOptions{namespaceOptions: o.namespaceOptions, forceConflicts: o.forceConflicts})
+	if err != nil {
+		return err
+	}
+	if err := o.fits(store); err != nil {
+		return err
+	}
+	set, plan, err := o.plan(ctx, docs, store)
 	if err != nil {
 		return err
 	}
@@ -101,7 +186,7 @@ func runApply(ctx context.Context, o *applyOptions) error {
 		f.warnf("%s", w)
 	}
 	if o.dryRun {
-		return f.printPlan(ctx, out, plan, store)
+		return f.printPlan(ctx, out, set, plan, store)
 	}
 	server, err := f.Server(true)
 	if err != nil {
@@ -113,22 +198,20 @@ func runApply(ctx context.Context, o *applyOptions) error {
 	return errors.Join(err, f.printResult(out, res))
 }
 
-// plan reads, checks and plans; nothing is touched.
-func (o *applyOptions) plan(ctx context.Context, store store) (*capi.Set, *translate.Plan, error) {
-	docs, err := state.Files(ctx, state.FileOptions{
-		Paths:     o.filenames,
-		Recursive: o.recursive,
-		Kustomize: o.kustomize,
-		Stdin:     o.f.io.In,
-	})
+// plan checks and plans; nothing is touched. docs are those of files, if there are any.
+func (o *applyOptions) plan(ctx context.Context, docs []capi.Document, store *opened) (*capi.Set, *translate.Plan, error) {
+	var decode capi.DecodeOptions
+	var err error
+	if len(o.fromCluster()) > 0 {
+		docs, err = o.intents(ctx, store)
+	} else {
+		decode.Namespace = o.namespace
+		decode.Known, err = store.Clusters(ctx)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
-	known, err := store.Clusters(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	set, err := capi.DecodeOptions{Namespace: o.namespace, Known: known}.Decode(docs)
+	set, err := decode.Decode(docs)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -137,6 +220,48 @@ func (o *applyOptions) plan(ctx context.Context, store store) (*capi.Set, *trans
 		return nil, nil, err
 	}
 	return set, plan, nil
+}
+
+// fits refuses options that mean nothing for the store.
+func (o *applyOptions) fits(store *opened) error {
+	if store.source != nil {
+		return nil
+	}
+	if given := o.fromCluster(); len(given) > 0 {
+		return &usageError{
+			err:  fmt.Errorf("%s takes manifests from a Kubernetes cluster, and this run uses %s: give them with -f", given[0], store),
+			next: name + " apply -f PATH" + o.f.place,
+		}
+	}
+	if o.forceConflicts {
+		return usagef(nil, "--force-conflicts is for manifests that are applied to a Kubernetes cluster, and this run uses %s", store)
+	}
+	return nil
+}
+
+// files are the objects that were given.
+func (o *applyOptions) files(ctx context.Context) ([]capi.Document, error) {
+	if len(o.fromCluster()) > 0 {
+		return nil, nil
+	}
+	return state.Files(ctx, state.FileOptions{
+		Paths:     o.filenames,
+		Recursive: o.recursive,
+		Kustomize: o.kustomize,
+		Stdin:     o.f.io.In,
+	})
+}
+
+// intents are the objects of the cluster that are to be worked on.
+func (o *applyOptions) intents(ctx context.Context, store *opened) ([]capi.Document, error) {
+	docs, warnings, err := store.source.intents(ctx, selection{
+		namespace: store.namespace, allNamespaces: o.all,
+		cluster: o.cluster, all: o.allClusters, machines: o.machines,
+	})
+	for _, w := range warnings {
+		o.f.warnf("%s", w)
+	}
+	return docs, failing(err)
 }
 
 // printResult prints the machines of a run, unless events were printed instead.

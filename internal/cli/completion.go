@@ -1,10 +1,15 @@
 package cli
 
 import (
+	"context"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 )
+
+// completionLimit is how long a person who pressed Tab waits for a cluster.
+const completionLimit = 2 * time.Second
 
 // completeMachines offers the names of recorded machines that are not on the
 // command line yet. It reads the store and nothing else.
@@ -14,17 +19,19 @@ func (f *factory) completeMachines(ns *namespaceOptions) cobra.CompletionFunc {
 		if err := f.resolve(cmd); err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		store, err := f.Store()
+		ctx, cancel := context.WithTimeout(cmd.Context(), completionLimit)
+		defer cancel()
+		store, err := f.open(ctx, storeOptions{namespaceOptions: *ns})
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		records, err := store.Records(cmd.Context())
+		records, err := store.Records(ctx)
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		var names []cobra.Completion
 		for _, r := range records {
-			if r.Namespace == ns.orDefault() && !slices.Contains(args, r.Name) {
+			if r.Namespace == store.namespace && !slices.Contains(args, r.Name) {
 				names = append(names, cobra.CompletionWithDesc(r.Name, orDash(r.ProviderID)))
 			}
 		}

@@ -29,9 +29,10 @@ type deleteMachineOptions struct {
 	namespaceOptions
 	limits
 
-	names  []string
-	yes    bool
-	output string
+	names       []string
+	yes         bool
+	forceRemove bool
+	output      string
 }
 
 func newDeleteMachineCmd(f *factory, runF func(context.Context, *deleteMachineOptions) error) *cobra.Command {
@@ -47,11 +48,18 @@ pointed at plunder's reboot loop, its disks are wiped and read back, it is reset
 and when plunder has seen it boot again its deployment and its record are
 removed. A machine whose wipe is not proved keeps its record.
 
+With the Kubernetes store the deletion shows there at once, and the machine's
+objects go when the wipe is proved. A machine whose host will never answer again
+is given up with --force-remove: nothing is wiped, its disks keep their data.
+
 All data on the disks is lost. On a terminal the name of the machine has to be
 typed (for several machines the name of their cluster); elsewhere --yes is
 needed. A deletion that was interrupted goes on when it is run again.`,
 		Example: `  capplunder delete machine worker
-  capplunder delete machine worker-1 worker-2 -n production --yes`,
+  capplunder delete machine worker-1 worker-2 -n production --yes
+
+  # The host burnt down
+  capplunder delete machine worker --force-remove`,
 		Args: arguments(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.names = args
@@ -67,6 +75,7 @@ needed. A deletion that was interrupted goes on when it is run again.`,
 	}
 	fs := cmd.Flags()
 	fs.BoolVar(&o.yes, "yes", false, "do not ask")
+	fs.BoolVar(&o.forceRemove, "force-remove", false, "drop machines whose hosts no longer answer, without a wipe: their disks keep their data")
 	o.namespaceOptions.addFlags(fs)
 	o.limits.addFlags(fs)
 	o.addDeleteFlags(fs)
@@ -89,18 +98,18 @@ func runDeleteMachine(ctx context.Context, o *deleteMachineOptions) error {
 			next:    f.commandLine() + " --yes",
 		}
 	}
+	store, err := f.Store(ctx, storeOptions{namespaceOptions: o.namespaceOptions})
+	if err != nil {
+		return err
+	}
 	var keys []capi.Key
 	seen := map[capi.Key]bool{}
 	for _, n := range o.names {
-		k := capi.ParseKey(strings.TrimPrefix(n, "machine/"), o.orDefault())
+		k := capi.ParseKey(strings.TrimPrefix(n, "machine/"), store.namespace)
 		if !seen[k] {
 			keys = append(keys, k)
 		}
 		seen[k] = true
-	}
-	store, err := f.Store()
-	if err != nil {
-		return err
 	}
 	server, err := f.Server(true)
 	if err != nil {
@@ -108,7 +117,7 @@ func runDeleteMachine(ctx context.Context, o *deleteMachineOptions) error {
 	}
 	reporter := f.reporter(out)
 	engine := apply.New(server, store, reporter.Report, f.engineOptions(o.limits))
-	res, err := engine.Delete(ctx, keys, apply.DeleteOptions{}, func(victims []capi.Record) error { return o.confirm(ctx, victims) })
+	res, err := engine.Delete(ctx, keys, apply.DeleteOptions{ForceRemove: o.forceRemove}, func(victims []capi.Record) error { return o.confirm(ctx, victims) })
 	err = errors.Join(err, reporter.Close(), server.Close())
 	return errors.Join(err, f.printDeleted(out, res))
 }
@@ -124,7 +133,11 @@ func (o *deleteMachineOptions) confirm(ctx context.Context, victims []capi.Recor
 		return nil
 	}
 	if len(victims) == 1 {
-		return o.f.confirm(ctx, fmt.Sprintf("This wipes its disks. To go on type the name of the machine (%s)", victims[0].Name), victims[0].Name)
+		what := "This wipes its disks"
+		if o.forceRemove {
+			what = "This gives the machine up without a wipe: its disks keep their data"
+		}
+		return o.f.confirm(ctx, fmt.Sprintf("%s. To go on type the name of the machine (%s)", what, victims[0].Name), victims[0].Name)
 	}
 	cluster := victims[0].Cluster
 	for _, v := range victims {
@@ -132,7 +145,11 @@ func (o *deleteMachineOptions) confirm(ctx context.Context, victims []capi.Recor
 			return &notConfirmedError{message: "machines of several clusters are deleted one cluster at a time, or with --yes; nothing was changed"}
 		}
 	}
-	return o.f.confirm(ctx, fmt.Sprintf("This wipes the disks of %d machines. To go on type the name of their cluster (%s)", len(victims), cluster), cluster)
+	what := fmt.Sprintf("This wipes the disks of %d machines", len(victims))
+	if o.forceRemove {
+		what = fmt.Sprintf("This gives %d machines up without a wipe: their disks keep their data", len(victims))
+	}
+	return o.f.confirm(ctx, fmt.Sprintf("%s. To go on type the name of their cluster (%s)", what, cluster), cluster)
 }
 
 func (o *deleteMachineOptions) showVictims(victims []capi.Record) error {

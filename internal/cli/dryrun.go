@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/plunder-app/capplunder/internal/ui"
@@ -14,6 +16,8 @@ import (
 // plannedMachine is one machine of `apply --dry-run`; the fields are documented
 // in docs/commands/apply.md.
 type plannedMachine struct {
+	name string
+
 	Machine    string       `json:"machine"` // namespace/name
 	Action     string       `json:"action"`
 	Role       string       `json:"role"`
@@ -35,10 +39,19 @@ const (
 	actionUnchanged = "unchanged"
 	actionPaused    = "paused"
 	actionDeleting  = "refuse (being deleted)"
+	actionDelete    = "delete (pending)"
 )
 
 // printPlan prints what a run would do. It reads the store and nothing else.
-func (f *factory) printPlan(ctx context.Context, out output, plan *translate.Plan, store apply.Store) error {
+func (f *factory) printPlan(ctx context.Context, out output, set *capi.Set, plan *translate.Plan, store *opened) error {
+	// This marks what is paused or being deleted.
+	if _, err := store.Look(ctx, set); err != nil {
+		return err
+	}
+	condemned, err := pendingDeletions(ctx, set, store)
+	if err != nil {
+		return err
+	}
 	records, err := store.Records(ctx)
 	if err != nil {
 		return err
@@ -51,14 +64,25 @@ func (f *factory) printPlan(ctx context.Context, out output, plan *translate.Pla
 		{Name: "MACHINE"}, {Name: "ACTION"}, {Name: "ROLE"}, {Name: "ADDRESS"}, {Name: "BOOT CONFIG"}, {Name: "HARDWARE"}, {Name: "KUBERNETES"},
 		{Name: "CLUSTER", Wide: true}, {Name: "STEPS", Wide: true},
 	}}
+	var machines []plannedMachine
 	for _, mp := range plan.Machines {
-		p := planned(mp, known[mp.Machine.Key])
+		if _, ok := condemned[mp.Machine.Key]; ok && !mp.Machine.Paused {
+			continue
+		}
+		machines = append(machines, planned(mp, known[mp.Machine.Key]))
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(condemned), compareKeys) {
+		if !slices.ContainsFunc(machines, func(p plannedMachine) bool { return p.Machine == key.String() }) {
+			machines = append(machines, doomed(condemned[key]))
+		}
+	}
+	for _, p := range machines {
 		steps := make([]string, len(p.Steps))
 		for i, s := range p.Steps {
 			steps[i] = string(s)
 		}
 		l.items = append(l.items, item{
-			name:   "machine/" + mp.Machine.Name,
+			name:   "machine/" + p.name,
 			object: p,
 			cells:  []string{p.Machine, p.Action, p.Role, p.Address, p.BootConfig, p.hardware(), p.Kubernetes, p.Cluster, strings.Join(steps, " ")},
 		})
@@ -66,13 +90,64 @@ func (f *factory) printPlan(ctx context.Context, out output, plan *translate.Pla
 	if err := f.show(out, l, false); err != nil {
 		return err
 	}
-	f.noticef("dry run: no request was sent, nothing was written")
+	if store.source == nil {
+		f.noticef("dry run: no request was sent, nothing was written")
+	} else {
+		f.noticef("dry run: the cluster was read, nothing was written, plunder got no request")
+	}
 	return nil
+}
+
+// pendingDeletions are the machines whose deletion a run would finish, as the
+// engine has it: nothing is done in a paused cluster.
+func pendingDeletions(ctx context.Context, set *capi.Set, store apply.Store) (map[capi.Key]capi.Record, error) {
+	var active []capi.Key
+	for _, c := range set.Clusters {
+		if !c.Paused {
+			active = append(active, c.Key)
+		}
+	}
+	records, err := store.Condemned(ctx, active)
+	if err != nil {
+		return nil, err
+	}
+	condemned := map[capi.Key]capi.Record{}
+	for _, r := range records {
+		condemned[r.Key] = r
+	}
+	return condemned, nil
+}
+
+func compareKeys(a, b capi.Key) int { return strings.Compare(a.String(), b.String()) }
+
+// doomed is a machine that would be deleted.
+func doomed(r capi.Record) plannedMachine {
+	p := plannedMachine{
+		name:       r.Name,
+		Machine:    r.Key.String(),
+		Action:     actionDelete,
+		Role:       capi.RoleWorker,
+		Cluster:    r.Cluster,
+		Address:    r.Address,
+		BootConfig: r.DeploymentType,
+		MAC:        r.MAC,
+		HostName:   r.HostName,
+	}
+	if r.ControlPlane {
+		p.Role = capi.RoleControlPlane
+	}
+	if r.Claimed() {
+		p.Steps = []event.Step{event.StepIdentity, event.StepRelease, event.StepWipe, event.StepReturn, event.StepForget}
+	} else {
+		p.Steps = []event.Step{event.StepForget}
+	}
+	return p
 }
 
 func planned(mp *translate.MachinePlan, rec capi.Record) plannedMachine {
 	m := mp.Machine
 	p := plannedMachine{
+		name:       m.Name,
 		Machine:    m.Key.String(),
 		Role:       m.Role(),
 		Cluster:    m.ClusterName,
@@ -90,7 +165,7 @@ func planned(mp *translate.MachinePlan, rec capi.Record) plannedMachine {
 	switch {
 	case m.Paused:
 		p.Action = actionPaused
-	case rec.Phase == capi.PhaseDeleting:
+	case m.Deleting, rec.Phase == capi.PhaseDeleting:
 		p.Action = actionDeleting
 	case rec.Ready && (mp.Kubernetes == nil || rec.Kubernetes != ""):
 		p.Action = actionUnchanged
@@ -108,8 +183,8 @@ func planned(mp *translate.MachinePlan, rec capi.Record) plannedMachine {
 // hardware says which hardware the machine has or would get.
 func (p plannedMachine) hardware() string {
 	switch {
-	case p.MAC != "":
-		return p.MAC
+	case p.MAC != "", p.Action == actionDelete:
+		return orDash(p.MAC)
 	case len(p.MACs) > 0:
 		return strings.Join(p.MACs, " or ") + " (" + p.PinnedBy + ")"
 	}

@@ -9,10 +9,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/plunder-app/capplunder/internal/ui"
+	"github.com/plunder-app/capplunder/internal/kubeconfig"
 	"github.com/plunder-app/capplunder/pkg/apply"
 	"github.com/plunder-app/capplunder/pkg/apply/wait"
 	"github.com/plunder-app/capplunder/pkg/capi"
+	"github.com/plunder-app/capplunder/pkg/kube"
 	"github.com/plunder-app/capplunder/pkg/plunder/wire"
 	"github.com/plunder-app/capplunder/pkg/state"
 )
@@ -23,7 +24,7 @@ const (
 	exitOther       = 1
 	exitUsage       = 2 // bad command line, configuration or manifests; nothing was touched
 	exitPlunder     = 3 // plunder can't be reached, or refused
-	exitStore       = 4 // Kubernetes or the local store failed
+	exitStore       = 4 // Kubernetes or the local store failed, or is of no use as it is
 	exitNoHardware  = 5
 	exitMachines    = 6 // some machines failed
 	exitTimeout     = 7
@@ -117,24 +118,31 @@ func errorExitCode(err error) int {
 		taken        *state.TakenError
 		claimed      *state.ClaimedError
 		store        *storeError
+		version      *kube.VersionError
+		forbidden    *kube.ForbiddenError
+		notInstalled *kube.NotInstalledError
+		contract     *kube.ContractError
+		mine         *kubeconfig.ConflictError
 		timeout      *wait.TimeoutError
 		refused      *wire.RefusedError
 		conflict     *wire.ConflictError
 		unknownBoot  *wire.UnknownBootConfigError
 	)
 	switch {
-	case errors.As(err, &usage), errors.As(err, &input), errors.As(err, &noRecord):
+	case errors.As(err, &usage), errors.As(err, &input), errors.As(err, &noRecord), errors.As(err, &version):
 		return exitUsage
-	case errors.As(err, &notConfirmed), errors.As(err, &safety), errors.As(err, &claimed), errors.As(err, &taken):
+	case errors.As(err, &notConfirmed), errors.As(err, &safety), errors.As(err, &claimed), errors.As(err, &taken), errors.As(err, &mine):
 		return exitRefused
 	case errors.As(err, &locked):
 		return exitLocked
-	case errors.As(err, &record), errors.As(err, &store):
+	case errors.As(err, &record), errors.As(err, &store), errors.As(err, &forbidden), errors.As(err, &notInstalled), errors.As(err, &contract):
 		return exitStore
 	case errors.Is(err, apply.ErrNoHardware):
 		return exitNoHardware
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
+	case errors.Is(err, capi.ErrUnavailable): // of a cluster that is not the store, or was not opened yet
+		return exitStore
 	case errors.As(err, &timeout):
 		return exitTimeout
 	case errors.Is(err, wire.ErrUnreachable), errors.Is(err, wire.ErrNoAnswer), errors.Is(err, wire.ErrCertificate), errors.Is(err, wire.ErrProtocol),
@@ -148,9 +156,9 @@ func errorExitCode(err error) int {
 }
 
 // printError tells a person what went wrong: one line per problem, and the next
-// command to type, when there is one. again is the command line that failed, place
-// the flags of it that say which server and store a command to look around is about.
-func printError(console *ui.Console, err error, again, place string) {
+// command to type, when there is one.
+func (f *factory) printError(err error) {
+	console, again := f.io.Err, f.commandLine()
 	var silent *silentError
 	if errors.As(err, &silent) {
 		return
@@ -163,8 +171,13 @@ func printError(console *ui.Console, err error, again, place string) {
 		commands = []string{again} // nothing was sent: when the server is back, it just works
 	}
 	for _, next := range commands {
-		if strings.HasPrefix(next, name+" get ") {
-			next += place
+		// A command to look around is about the same place.
+		switch {
+		case strings.HasPrefix(next, again):
+		case strings.HasPrefix(next, name+" get "):
+			next += f.place
+		case strings.HasPrefix(next, name+" init"):
+			next += f.cluster
 		}
 		console.Linef("next: %s", next)
 	}

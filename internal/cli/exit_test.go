@@ -10,11 +10,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/plunder-app/capplunder/internal/kubeconfig"
 	"github.com/plunder-app/capplunder/internal/ui"
 	"github.com/plunder-app/capplunder/pkg/apply"
 	"github.com/plunder-app/capplunder/pkg/apply/event"
 	"github.com/plunder-app/capplunder/pkg/apply/wait"
 	"github.com/plunder-app/capplunder/pkg/capi"
+	"github.com/plunder-app/capplunder/pkg/kube"
 	"github.com/plunder-app/capplunder/pkg/plunder"
 	"github.com/plunder-app/capplunder/pkg/plunder/wire"
 	"github.com/plunder-app/capplunder/pkg/state"
@@ -60,6 +62,13 @@ func TestExitCode(t *testing.T) {
 		{"store", &storeError{errors.New("permission denied")}, exitStore},
 		{"corrupt store", failing(&state.CorruptError{}), exitStore},
 		{"not recorded", record, exitStore},
+		{"cluster does not answer", fmt.Errorf("x: %w", capi.ErrUnavailable), exitStore},
+		{"interrupted while the cluster did not answer", fmt.Errorf("%w: %w", capi.ErrUnavailable, context.Canceled), exitInterrupted},
+		{"not allowed", fmt.Errorf("x: %w", &kube.ForbiddenError{}), exitStore},
+		{"no CRDs", &kube.NotInstalledError{}, exitStore},
+		{"no contract", &kube.ContractError{Contracts: []string{"v1beta2"}}, exitStore},
+		{"manifest of a version that is not served", failing(&kube.VersionError{}), exitUsage},
+		{"context of another cluster", &kubeconfig.ConflictError{}, exitRefused},
 		{"changed claim", failing(&state.ClaimedError{}), exitRefused},
 		{"address of another machine", &apply.RecordError{Err: failing(&state.TakenError{})}, exitRefused},
 		{"not confirmed", &notConfirmedError{}, exitRefused},
@@ -133,7 +142,7 @@ func TestPrintError(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			streams, _, errOut := ui.Test("", false)
-			printError(streams.Err, tt.err, "capplunder get unleased", "")
+			newFactory([]string{"get", "unleased"}, streams, nil).printError(tt.err)
 			if diff := cmp.Diff(tt.want, errOut.String()); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}

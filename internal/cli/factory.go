@@ -23,8 +23,10 @@ type factory struct {
 	opts globals
 
 	// place are the flags, given by hand, that say which server and store are meant:
-	// " --simulate --state-dir x".
-	place string
+	// " --simulate --state-dir x". cluster are those of them about the Kubernetes cluster.
+	place, cluster string
+	// opened is the store, once a command asked for it.
+	opened *opened
 	// settings is what setUp found out about every setting, for `config view`.
 	settings []setting
 }
@@ -47,10 +49,13 @@ func (f *factory) setUp(cmd *cobra.Command) error {
 		switch fl.Name {
 		case "simulate", "insecure-http":
 			f.place += " --" + fl.Name
-		case "plunder-config", "url", "state-dir", "store", "config":
+		case "plunder-config", "plunder-secret", "url", "state-dir", "store", "config":
 			f.place += " --" + fl.Name + " " + shellWord(fl.Value.String())
+		case "kubeconfig", "context":
+			f.cluster += " --" + fl.Name + " " + shellWord(fl.Value.String())
 		}
 	})
+	f.place += f.cluster
 	if f.opts.noColor {
 		f.io.NoColor()
 	}
@@ -67,13 +72,6 @@ func (f *factory) prefix() string {
 	}
 	return ""
 }
-
-// Values of --store.
-const (
-	storeLocal      = "local"
-	storeAuto       = "auto"
-	storeKubernetes = "kubernetes"
-)
 
 // stateDir is the directory of the store: that of simulated machines with --simulate.
 func (f *factory) stateDir() (string, error) {
@@ -92,26 +90,6 @@ func (f *factory) stateDir() (string, error) {
 		return "", usagef(nil, "%w", err)
 	}
 	return dir, nil
-}
-
-// Store opens the place where results are recorded. Nothing is written yet.
-func (f *factory) Store() (store, error) {
-	switch f.opts.store {
-	case storeLocal:
-	case storeAuto, storeKubernetes:
-		return nil, usagef(nil, "--store %s: recording in a Kubernetes cluster is not there yet; use --store %s", f.opts.store, storeLocal)
-	default:
-		return nil, usagef(nil, "--store %q: unknown store; use %s", f.opts.store, storeLocal)
-	}
-	dir, err := f.stateDir()
-	if err != nil {
-		return nil, err
-	}
-	local, err := state.OpenLocal(dir)
-	if err != nil {
-		return nil, failing(err)
-	}
-	return markedStore{local}, nil
 }
 
 // server is a connection to a plunder server.

@@ -26,15 +26,12 @@ type namespaceOptions struct {
 }
 
 func (n *namespaceOptions) addFlags(fs *pflag.FlagSet) {
-	fs.StringVarP(&n.namespace, "namespace", "n", "", "`namespace` of the objects (default \""+capi.DefaultNamespace+"\")")
+	fs.StringVarP(&n.namespace, "namespace", "n", "", "`namespace` of the objects (default that of the kubeconfig's context, else \""+capi.DefaultNamespace+"\")")
 }
 
-// orDefault is the namespace to use where one has to be chosen.
-func (n *namespaceOptions) orDefault() string {
-	if n.namespace == "" {
-		return capi.DefaultNamespace
-	}
-	return n.namespace
+// addAllFlag adds -A.
+func (n *namespaceOptions) addAllFlag(fs *pflag.FlagSet, usage string) {
+	fs.BoolVarP(&n.all, "all-namespaces", "A", false, usage)
 }
 
 // limits are how long a run may take and how much it does at once. Defaults that
@@ -44,12 +41,14 @@ type limits struct {
 	wipe, returned                    time.Duration
 	concurrency                       int
 	interval                          time.Duration
+	lock                              time.Duration
 }
 
 func (l *limits) addFlags(fs *pflag.FlagSet) {
 	fs.DurationVar(&l.timeout, "timeout", 0, "limit over all (`duration` as 90s, 45m, 1h30m; 0 = none)")
 	fs.IntVar(&l.concurrency, "concurrency", 50, "how many machines are worked on over SSH at once")
 	fs.DurationVar(&l.interval, "interval", 0, "shortest pause between two looks at the same thing (default 2s; long waits look less often)")
+	fs.DurationVar(&l.lock, "lock-timeout", 0, "how long to wait for another run that works on the same machines")
 }
 
 func (l *limits) addApplyFlags(fs *pflag.FlagSet) {
@@ -70,13 +69,13 @@ func (l *limits) check(cmd *cobra.Command) error {
 		value time.Duration
 	}{
 		{"timeout", l.timeout}, {"hardware-timeout", l.hardware}, {"os-timeout", l.os}, {"kubernetes-timeout", l.kubernetes},
-		{"wipe-timeout", l.wipe}, {"return-timeout", l.returned}, {"interval", l.interval},
+		{"wipe-timeout", l.wipe}, {"return-timeout", l.returned}, {"interval", l.interval}, {"lock-timeout", l.lock},
 	} {
 		fl := cmd.Flags().Lookup(d.flag)
 		if fl == nil {
 			continue
 		}
-		zeroMeansDefault := d.flag == "timeout" || d.flag == "interval"
+		zeroMeansDefault := d.flag == "timeout" || d.flag == "interval" || d.flag == "lock-timeout"
 		if d.value < 0 || d.value == 0 && !zeroMeansDefault {
 			return usagef(cmd, "--%s %s: must be more than 0", d.flag, d.value)
 		}
@@ -104,6 +103,7 @@ func (f *factory) engineOptions(l limits) apply.Options {
 		ReturnTimeout:     l.returned,
 		Concurrency:       l.concurrency,
 		Interval:          l.interval,
+		LockTimeout:       l.lock,
 		Resume:            f.commandLine(),
 		Simulated:         f.opts.simulate,
 	}

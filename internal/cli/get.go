@@ -86,7 +86,7 @@ func newGetResourceCmd(f *factory, r resource, runF func(context.Context, *getOp
 	fs := cmd.Flags()
 	if r.namespaced {
 		o.namespaceOptions.addFlags(fs)
-		fs.BoolVarP(&o.all, "all-namespaces", "A", false, "objects of all namespaces")
+		o.addAllFlag(fs, "objects of all namespaces")
 	}
 	fs.BoolVarP(&o.watch, "watch", "w", false, "go on and show what changes, until Ctrl-C")
 	fs.DurationVar(&o.interval, "interval", 0, "pause between two looks of --watch (default 2s)")

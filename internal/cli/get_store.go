@@ -13,13 +13,14 @@ import (
 	"github.com/plunder-app/capplunder/pkg/capi"
 )
 
-// keeps reports whether an object of this namespace is wanted.
-func (n *namespaceOptions) keeps(namespace string) bool {
-	return n.all || namespace == n.orDefault()
+// store is the store, and what of it is wanted.
+func (o *getOptions) store(ctx context.Context) (s apply.Store, keeps func(namespace string) bool, err error) {
+	st, err := o.f.Store(ctx, storeOptions{namespaceOptions: o.namespaceOptions})
+	if err != nil {
+		return nil, nil, err
+	}
+	return st, func(namespace string) bool { return o.all || namespace == st.namespace }, nil
 }
-
-// store reads from the store; its failures are the store's.
-func (o *getOptions) store() (apply.Store, error) { return o.f.Store() }
 
 func machinesResource() resource {
 	return resource{
@@ -35,7 +36,7 @@ far each came. This reads the store and sends no request.`,
 		namespaced: true,
 		named:      true,
 		fetch: func(ctx context.Context, o *getOptions) (list, error) {
-			store, err := o.store()
+			store, keeps, err := o.store(ctx)
 			if err != nil {
 				return list{}, err
 			}
@@ -45,7 +46,7 @@ far each came. This reads the store and sends no request.`,
 			}
 			var records []capi.Record
 			for _, r := range all {
-				if o.keeps(r.Namespace) {
+				if keeps(r.Namespace) {
 					records = append(records, r)
 				}
 			}
@@ -102,7 +103,7 @@ PlunderInstall and PlunderDelete. This reads the store and sends no request.`,
   capplunder get events -A --watch`,
 		namespaced: true,
 		fetch: func(ctx context.Context, o *getOptions) (list, error) {
-			store, err := o.store()
+			store, keeps, err := o.store(ctx)
 			if err != nil {
 				return list{}, err
 			}
@@ -118,7 +119,7 @@ PlunderInstall and PlunderDelete. This reads the store and sends no request.`,
 				l.columns = append([]ui.Column{{Name: "NAMESPACE"}}, l.columns...)
 			}
 			for _, e := range events {
-				if !o.keeps(e.Object.Namespace) {
+				if !keeps(e.Object.Namespace) {
 					continue
 				}
 				object := strings.ToLower(e.Kind) + "/" + e.Object.Name

@@ -12,11 +12,13 @@ import (
 	"time"
 
 	"github.com/plunder-app/capplunder/internal/ui"
+	"github.com/plunder-app/capplunder/pkg/kube"
 )
 
 // Main runs the process and returns its exit code. The first SIGINT or SIGTERM
 // cancels the run, the second one ends it at once.
 func Main() int {
+	kube.Quiet()
 	streams := ui.System(os.LookupEnv)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -66,7 +68,7 @@ func Run(ctx context.Context, args []string, streams *ui.IOStreams, environ []st
 	err := execute(ctx, f, args)
 	code := exitCode(err)
 	if err != nil {
-		printError(streams.Err, err, f.commandLine(), f.place)
+		f.printError(err)
 	}
 	return code
 }

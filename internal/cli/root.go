@@ -20,6 +20,8 @@ type globals struct {
 	insecureHTTP  bool
 	stateDir      string
 	store         string
+	kubeconfig    string
+	kubeContext   string
 	simulate      bool
 	sim           simulateOptions
 	verbosity     int
@@ -33,7 +35,9 @@ func (g *globals) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&g.url, "url", "", "`URL` of the plunder server, instead of the one in the plunder configuration")
 	fs.BoolVar(&g.insecureHTTP, "insecure-http", false, "allow plain http: everybody on the way can then read passwords and take machines over")
 	fs.StringVar(&g.stateDir, "state-dir", "", "`directory` of the local store (default $XDG_STATE_HOME/capplunder/state)")
-	fs.StringVar(&g.store, "store", storeLocal, "`where` to record results: local")
+	fs.StringVar(&g.store, "store", storeAuto, "`where` to record results: kubernetes, local, or auto: Kubernetes if a kubeconfig names a cluster, else local")
+	fs.StringVar(&g.kubeconfig, "kubeconfig", "", "kubeconfig `file` (default $KUBECONFIG, then ~/.kube/config, then the cluster around this process)")
+	fs.StringVar(&g.kubeContext, "context", "", "`context` of the kubeconfig (default the current one)")
 	fs.BoolVar(&g.simulate, "simulate", false, "work on simulated machines, kept in a directory beside the local store; nothing real is touched")
 	g.sim.addFlags(fs)
 	fs.IntVarP(&g.verbosity, "verbosity", "v", 0, "`level` of detail on stderr: 1 shows every observation, 4 every request")

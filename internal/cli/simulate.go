@@ -41,13 +41,13 @@ const simulatedURL = "https://simulator.invalid"
 const rackFile = "rack.json"
 
 // simulatedServer is a client of simulated machines in this process. keep: what
-// is done to them is kept; else it is forgotten.
+// is done to them while the store is locked is kept; else it is forgotten.
 func (f *factory) simulatedServer(keep bool, opts []plunder.Option) (*server, error) {
 	dir, err := f.stateDir()
 	if err != nil {
 		return nil, err
 	}
-	r := &rack{path: filepath.Join(dir, rackFile), keep: keep, opts: f.opts.sim}
+	r := &rack{path: filepath.Join(dir, rackFile), opts: f.opts.sim, ours: func() bool { return keep && f.opened != nil && f.opened.locked.Load() }}
 	client, err := plunder.New(plunder.Config{URL: simulatedURL}, append(opts, plunder.WithTransport(r))...)
 	if err != nil {
 		return nil, err
@@ -55,28 +55,42 @@ func (f *factory) simulatedServer(keep bool, opts []plunder.Option) (*server, er
 	return &server{Client: client, stop: r.close}, nil
 }
 
-// rack is the transport to simulated machines. They are not read before the first
-// request, when a run that changes them holds the lock of the store.
+// rack is the transport to simulated machines. As long as they are not this run's, it
+// looks at a copy of them: another run may be changing them.
 type rack struct {
 	path string
-	keep bool
 	opts simulateOptions
+	ours func() bool // this run holds the lock of the store, and may change them
 
-	once   sync.Once
-	server *simulator.Server
-	err    error
+	mu           sync.Mutex
+	copied, kept *simulator.Server
 }
 
 // RoundTrip implements http.RoundTripper.
 func (r *rack) RoundTrip(req *http.Request) (*http.Response, error) {
-	r.once.Do(func() { r.server, r.err = r.open() })
-	if r.err != nil {
-		return nil, r.err
+	server, err := r.server()
+	if err != nil {
+		return nil, err
 	}
-	return r.server.RoundTrip(req)
+	return server.RoundTrip(req)
 }
 
-func (r *rack) open() (*simulator.Server, error) {
+// server is opened when it is first needed.
+func (r *rack) server() (*simulator.Server, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	keep, server := r.ours(), &r.copied
+	if keep {
+		server = &r.kept
+	}
+	var err error
+	if *server == nil {
+		*server, err = r.open(keep)
+	}
+	return *server, err
+}
+
+func (r *rack) open(keep bool) (*simulator.Server, error) {
 	cfg := simulator.Config{
 		Machines:          r.opts.machines,
 		MACs:              simulatedMACs()[:min(r.opts.machines, len(simulatedMACs()))],
@@ -85,7 +99,7 @@ func (r *rack) open() (*simulator.Server, error) {
 		BootLoop:          r.opts.bootLoop,
 		BootTime:          r.opts.bootLoop,
 	}
-	if r.keep {
+	if keep {
 		cfg.StateFile = r.path
 		return simulator.Open(cfg)
 	}
@@ -97,10 +111,15 @@ func (r *rack) open() (*simulator.Server, error) {
 }
 
 func (r *rack) close() error {
-	if r.server == nil {
-		return nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var errs []error
+	for _, server := range []*simulator.Server{r.copied, r.kept} {
+		if server != nil {
+			errs = append(errs, server.Close())
+		}
 	}
-	return r.server.Close()
+	return errors.Join(errs...)
 }
 
 // simulatedMACs are the first machines of the rack: Intel, Dell and two of VMware.

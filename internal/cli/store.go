@@ -33,6 +33,21 @@ type store interface {
 	Clusters(ctx context.Context) ([]capi.Document, error)
 }
 
+// source is where Cluster API objects can be read.
+type source interface {
+	// intents are the objects that a selection means, and what a person should know.
+	intents(ctx context.Context, sel selection) (docs []capi.Document, warnings []string, err error)
+}
+
+// selection chooses objects of a source: one cluster, all, or some machines.
+type selection struct {
+	namespace     string
+	allNamespaces bool
+	cluster       string
+	all           bool
+	machines      []string
+}
+
 // Clusters implements store.
 func (s markedStore) Clusters(ctx context.Context) ([]capi.Document, error) {
 	docs, err := s.store.Clusters(ctx)
