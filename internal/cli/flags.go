@@ -41,7 +41,7 @@ type limits struct {
 	wipe, returned                    time.Duration
 	concurrency                       int
 	interval                          time.Duration
-	lock                              time.Duration
+	lock, record                      time.Duration
 }
 
 func (l *limits) addFlags(fs *pflag.FlagSet) {
@@ -54,6 +54,7 @@ func (l *limits) addFlags(fs *pflag.FlagSet) {
 func (l *limits) addApplyFlags(fs *pflag.FlagSet) {
 	fs.DurationVar(&l.hardware, "hardware-timeout", 10*time.Minute, "how long machines wait for free hardware")
 	fs.DurationVar(&l.os, "os-timeout", 45*time.Minute, "limit for one machine's operating system")
+	fs.DurationVar(&l.record, "record-timeout", 2*time.Minute, "how long a finished machine waits for a store that does not answer")
 	fs.DurationVar(&l.kubernetes, "kubernetes-timeout", 30*time.Minute, "limit for one machine's Kubernetes")
 }
 
@@ -69,7 +70,7 @@ func (l *limits) check(cmd *cobra.Command) error {
 		value time.Duration
 	}{
 		{"timeout", l.timeout}, {"hardware-timeout", l.hardware}, {"os-timeout", l.os}, {"kubernetes-timeout", l.kubernetes},
-		{"wipe-timeout", l.wipe}, {"return-timeout", l.returned}, {"interval", l.interval}, {"lock-timeout", l.lock},
+		{"wipe-timeout", l.wipe}, {"return-timeout", l.returned}, {"interval", l.interval}, {"lock-timeout", l.lock}, {"record-timeout", l.record},
 	} {
 		fl := cmd.Flags().Lookup(d.flag)
 		if fl == nil {
@@ -104,6 +105,7 @@ func (f *factory) engineOptions(l limits) apply.Options {
 		Concurrency:       l.concurrency,
 		Interval:          l.interval,
 		LockTimeout:       l.lock,
+		RecordTimeout:     l.record,
 		Resume:            f.commandLine(),
 		Simulated:         f.opts.simulate,
 	}
