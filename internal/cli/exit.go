@@ -66,9 +66,12 @@ func (e *silentError) Unwrap() error { return e.err }
 // exitCode is the one place where errors become exit codes.
 func exitCode(err error) int {
 	var run *apply.RunError
+	var lost *state.LockLostError
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.As(err, &lost): // which ends a run as Ctrl-C would
+		return exitLocked
 	case errors.As(err, &run):
 		return runExitCode(run)
 	}

@@ -92,6 +92,7 @@ func TestExitCode(t *testing.T) {
 		{"different reasons, one unsafe", machines(safety, timeout), exitMachines},
 		{"not recorded wins over failures", machines(errors.New("boom"), record, noHardware), exitStore},
 		{"interrupted wins over everything", machines(errors.New("boom"), record, cancelled), exitInterrupted},
+		{"the lock was lost", errors.Join(&state.LockLostError{}, machines(cancelled)), exitLocked},
 		{"a run joined with nothing else", errors.Join(machines(timeout), nil), exitTimeout},
 	}
 	for _, tt := range tests {

@@ -18,13 +18,14 @@ import (
 func newGetCmd(f *factory) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get",
-		Short: "Show machines, events, and what the plunder server knows",
+		Short: "Show machines, events, kubeconfigs, and what the plunder server knows",
 		Args:  noSubcommand,
 		RunE:  help,
 	}
 	for _, r := range []resource{machinesResource(), eventsResource(), unleasedResource(), leasesResource(), deploymentsResource(), bootConfigsResource()} {
 		cmd.AddCommand(newGetResourceCmd(f, r, nil))
 	}
+	cmd.AddCommand(newGetKubeconfigCmd(f, nil))
 	return cmd
 }
 

@@ -31,6 +31,10 @@ type store interface {
 	apply.Store
 	// Clusters are the Clusters and PlunderClusters of earlier runs.
 	Clusters(ctx context.Context) ([]capi.Document, error)
+	// SaveKubeconfig keeps the kubeconfig of a cluster; Kubeconfig returns it, ok is
+	// false when there is none.
+	SaveKubeconfig(ctx context.Context, cluster capi.Key, kubeconfig []byte) error
+	Kubeconfig(ctx context.Context, cluster capi.Key) (data []byte, ok bool, err error)
 }
 
 // source is where Cluster API objects can be read.
@@ -46,6 +50,17 @@ type selection struct {
 	cluster       string
 	all           bool
 	machines      []string
+}
+
+// SaveKubeconfig implements store.
+func (s markedStore) SaveKubeconfig(ctx context.Context, cluster capi.Key, kubeconfig []byte) error {
+	return failing(s.store.SaveKubeconfig(ctx, cluster, kubeconfig))
+}
+
+// Kubeconfig implements store.
+func (s markedStore) Kubeconfig(ctx context.Context, cluster capi.Key) ([]byte, bool, error) {
+	data, ok, err := s.store.Kubeconfig(ctx, cluster)
+	return data, ok, failing(err)
 }
 
 // Clusters implements store.
