@@ -15,9 +15,9 @@ type PlunderMachineTemplateSpec struct {
 // PlunderMachineTemplateResource is what the PlunderMachines of a template are like. What
 // only one machine can have, hardware and address, is not part of it.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.spec.ipaddress) || self.spec.ipaddress == ”",message="ipaddress is for one machine, a template is for many"
-// +kubebuilder:validation:XValidation:rule="!has(self.spec.macaddress) || self.spec.macaddress == ”",message="macaddress is for one machine, a template is for many"
-// +kubebuilder:validation:XValidation:rule="!has(self.spec.providerID) || self.spec.providerID == ”",message="providerID is for one machine, a template is for many"
+// +kubebuilder:validation:XValidation:rule="!has(self.spec.ipaddress) || self.spec.ipaddress.size() == 0",message="ipaddress is for one machine, a template is for many"
+// +kubebuilder:validation:XValidation:rule="!has(self.spec.macaddress) || self.spec.macaddress.size() == 0",message="macaddress is for one machine, a template is for many"
+// +kubebuilder:validation:XValidation:rule="!has(self.spec.providerID) || self.spec.providerID.size() == 0",message="providerID is for one machine, a template is for many"
 type PlunderMachineTemplateResource struct {
 	// metadata that the PlunderMachines get.
 	//

@@ -25,7 +25,7 @@ type MAC string
 //
 // +kubebuilder:validation:MaxLength=17
 // +kubebuilder:validation:Pattern=`^$|^[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}$|^[0-9A-Fa-f][02468ACEace](-[0-9A-Fa-f]{2}){5}$|^[0-9A-Fa-f][02468ACEace][0-9A-Fa-f]{2}(\.[0-9A-Fa-f]{4}){2}$`
-// +kubebuilder:validation:XValidation:rule="self == ” || self.matches('[1-9A-Fa-f]')",message="no network card has a MAC address of zeros"
+// +kubebuilder:validation:XValidation:rule="self.size() == 0 || self.matches('[1-9A-Fa-f]')",message="no network card has a MAC address of zeros"
 type OptionalMAC string
 
 // OptionalIPv4 is an IPv4 address that a host can have, without leading zeros, or empty for none.
@@ -42,7 +42,7 @@ type ProviderID string
 
 // Endpoint is where the API server of a cluster is reached.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.port) || self.port == 0 || (has(self.host) && self.host != ”)",message="a port needs a host"
+// +kubebuilder:validation:XValidation:rule="!has(self.port) || self.port == 0 || (has(self.host) && self.host.size() > 0)",message="a port needs a host"
 type Endpoint struct {
 	// host is an IPv4 address or a DNS name.
 	//
