@@ -1,6 +1,7 @@
 package capi
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,6 +15,14 @@ type DecodeOptions struct {
 	// it, and an object that names another one is an error, as in kubectl. If it is
 	// empty, objects without a namespace are in DefaultNamespace.
 	Namespace string
+	// DefaultNamespace is where objects without a namespace are when none was asked for
+	// by name; "" is the constant of that name.
+	DefaultNamespace string
+	// Lenient is for documents that were read from a cluster, which are those whose
+	// Origin has no file: what their API server has let in is not ours to refuse, so
+	// unknown fields of Plunder specs stay as they are, and Machines and Clusters of
+	// other infrastructure are left out, with a warning.
+	Lenient bool
 	// Known are clusters of earlier runs, for machines whose Cluster is not in the
 	// input. What the input gives itself counts, and a known cluster that no machine of
 	// the input belongs to is left out of the Set.
@@ -226,7 +235,7 @@ func (d *decoder) dispatch(in *input, group string) {
 			top.get("apiVersion").errorf("the version %s is not supported, only %s", quote(in.version), strings.Join(clusterVersions(), ", "))
 			return
 		}
-		if !d.metadata(in) {
+		if d.foreign(in) || !d.metadata(in) {
 			return
 		}
 		if in.kind == "Cluster" {
@@ -266,6 +275,30 @@ func (d *decoder) dispatch(in *input, group string) {
 	default:
 		d.ignore(in, group)
 	}
+}
+
+// lenient reports whether the object was read from a cluster, and may so have what a
+// manifest may not.
+func (in *input) lenient() bool { return in.d.opts.Lenient && in.origin.File == "" }
+
+// foreign leaves out a Machine or Cluster of a cluster that is for another
+// infrastructure provider.
+func (d *decoder) foreign(in *input) bool {
+	if !in.lenient() {
+		return false
+	}
+	ref := in.at("spec", "infrastructureRef")
+	if ref.n == nil || ref.n.kind != mapKind {
+		return false
+	}
+	kind := ref.get("kind").quiet()
+	if kind == "" || kind == "Plunder"+in.kind {
+		return false
+	}
+	meta := in.at("metadata")
+	in.key = Key{Namespace: meta.get("namespace").quiet(), Name: meta.get("name").quiet()}
+	in.at().warnf("left out: its infrastructure is %s, which is not ours to provide", quote(kind))
+	return true
 }
 
 func (d *decoder) unknownKind(in *input, kinds []string) {
@@ -317,7 +350,7 @@ func (d *decoder) metadata(in *input) bool {
 	case ns == "" && d.opts.Namespace != "":
 		ns = d.opts.Namespace
 	case ns == "":
-		ns = DefaultNamespace
+		ns = cmp.Or(d.opts.DefaultNamespace, DefaultNamespace)
 	}
 	in.key = Key{Namespace: ns, Name: n}
 	named := name.check(checkName(n))

@@ -255,9 +255,10 @@ func (f field) strMap() map[string]string {
 	return m
 }
 
-// only reports every key of f that is not one of the names.
+// only reports every key of f that is not one of the names. What was read from a
+// cluster may have others.
 func (f field) only(names ...string) {
-	if !f.mapping() {
+	if !f.mapping() || f.in.lenient() {
 		return
 	}
 	for _, k := range f.n.keys {

@@ -168,10 +168,14 @@ func (d *decoder) missing(f field, kind string, key Key, others []Key) {
 	if d.incomplete { // it may be the one that could not be read
 		return
 	}
+	where := "input"
+	if f.in.lenient() {
+		where = "cluster"
+	}
 	var candidates []string
 	for _, o := range others {
 		if o.Name == key.Name {
-			f.errorf("there is no %s %s in the input, only %s in the namespace %s", kind, key, o, o.Namespace)
+			f.errorf("there is no %s %s in the %s, only %s in the namespace %s", kind, key, where, o, o.Namespace)
 			return
 		}
 		if o.Namespace == key.Namespace {
@@ -182,7 +186,7 @@ func (d *decoder) missing(f field, kind string, key Key, others []Key) {
 	if hint == "" && len(candidates) > 0 && len(candidates) <= 5 {
 		hint = ", only " + strings.Join(candidates, ", ")
 	}
-	f.errorf("there is no %s %s in the input%s", kind, key, hint)
+	f.errorf("there is no %s %s in the %s%s", kind, key, where, hint)
 }
 
 // names are the keys of a map, sorted.

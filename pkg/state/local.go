@@ -164,7 +164,7 @@ func (l *Local) syncedMachine(m *capi.Machine) ([]file, []error, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	cm, err := l.merge(dirMachines, m.Key, func() (object, error) { return machineManifest(m) })
+	cm, err := l.merge(dirMachines, m.Key, func() (object, error) { return redacted(machineManifest(m)) })
 	if err != nil {
 		return nil, nil, err
 	}
@@ -191,7 +191,7 @@ func (l *Local) syncedMachine(m *capi.Machine) ([]file, []error, error) {
 		}
 	}
 	if ok {
-		if err := setRecord(pm.object, r); err != nil {
+		if err := setRecord(pm.object, r, r, true); err != nil {
 			return nil, nil, err
 		}
 		showMachine(cm.object, capi.Record{}, r)
@@ -369,7 +369,7 @@ func (l *Local) SaveRecord(ctx context.Context, r capi.Record) error {
 		if err := l.claims.check(r); err != nil {
 			return err
 		}
-		if err := setRecord(pm.object, r); err != nil {
+		if err := setRecord(pm.object, old, r, true); err != nil {
 			return err
 		}
 		showMachine(m.object, old, r)

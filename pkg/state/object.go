@@ -109,8 +109,8 @@ func (o object) infraKey() (capi.Key, bool) {
 }
 
 // manifest is a given object made ready for the store: with its full name, and
-// without what is not the user's to give (status, our annotations) or not ours to
-// keep (secrets). base is used when the original object is not at hand.
+// without what is not the user's to give (status, our annotations). base is used
+// when the original object is not at hand.
 func manifest(kind, apiVersion string, key capi.Key, original map[string]any, base object) (object, error) {
 	src := object(original)
 	if src == nil {
@@ -138,12 +138,17 @@ func manifest(kind, apiVersion string, key capi.Key, original map[string]any, ba
 			delete(meta, "annotations")
 		}
 	}
+	return o, nil
+}
+
+// redacted is a Machine's manifest without its bootstrap data.
+func redacted(o object, err error) (object, error) {
 	if bootstrap := o.at("spec", "bootstrap"); bootstrap != nil {
 		if data, ok := bootstrap["data"]; ok {
 			bootstrap["data"] = redact(data)
 		}
 	}
-	return o, nil
+	return o, err
 }
 
 // redact replaces bootstrap data, which carries join tokens and passwords.

@@ -14,12 +14,13 @@ import (
 // setRecord stores a machine's record in its PlunderMachine and shows it there as
 // the infrastructure contract has it: both the done flag up to v1beta1
 // (status.ready) and that of v1beta2 (status.initialization.provisioned), and the
-// fields of the 2019 PlunderMachine (machineName, macaddress, ipaddress).
-func setRecord(pm object, r capi.Record) error {
-	old, _, err := recordOf(pm)
-	if err != nil {
-		return err
-	}
+// fields of the 2019 PlunderMachine (machineName, macaddress, ipaddress). old is the
+// record that was there.
+//
+// final says that nobody takes status.failureReason for the last word: up to v1.10 a
+// Cluster API manager copies it to the Machine, whose phase is then Failed for good
+// (CAPI contract section 5), although the next run goes on where this one failed.
+func setRecord(pm object, old, r capi.Record, final bool) error {
 	if err := annotate(pm, r); err != nil {
 		return err
 	}
@@ -31,6 +32,12 @@ func setRecord(pm object, r capi.Record) error {
 	setText(status, "macaddress", r.MAC)
 	setText(status, "ipaddress", r.Address)
 	setAddresses(status, r)
+	reason, message := "", ""
+	if final && r.Phase == capi.PhaseFailed {
+		reason, message = r.Reason, r.Message
+	}
+	setText(status, "failureReason", reason)
+	setText(status, "failureMessage", message)
 	setCondition(status, "Ready", r)
 	return nil
 }
@@ -77,18 +84,22 @@ func (s shownStatus) String() string {
 	return fmt.Sprintf("ready %t, machineName %q, macaddress %q, ipaddress %q", s.Ready, s.MachineName, s.MACAddress, s.IPAddress)
 }
 
-// showMachine shows a machine's record in its Machine. Nothing of it is read back.
+// showMachine shows a machine's record in its Machine, as Cluster API's own
+// controllers would (CAPI contract sections 3 and 12). Nothing of it is read back.
 func showMachine(m object, old, r capi.Record) {
 	setProviderID(m, old.ProviderID, r.ProviderID)
 	status := m.in("status")
-	setText(status, "phase", string(r.Phase))
+	setText(status, "phase", phaseText(m.version(), r.Phase))
 	if m.version() == "v1beta2" {
-		m.in("status", "initialization")["infrastructureProvisioned"] = r.Ready
+		initialization := m.in("status", "initialization")
+		initialization["bootstrapDataSecretCreated"] = r.Ready
+		initialization["infrastructureProvisioned"] = r.Ready
 	} else {
+		status["bootstrapReady"] = r.Ready
 		status["infrastructureReady"] = r.Ready
 	}
-	// The terminal failure has had three homes (CAPI contract); v1beta2 has only
-	// conditions.
+	// The terminal failure has had three homes (CAPI contract section 3); v1beta2 has
+	// only conditions.
 	reason, message := "", ""
 	if r.Phase == capi.PhaseFailed {
 		reason, message = r.Reason, r.Message
@@ -102,7 +113,17 @@ func showMachine(m object, old, r capi.Record) {
 		setText(status, "failureMessage", message)
 	}
 	setAddresses(status, r)
-	setCondition(status, "InfrastructureReady", r)
+	if m.version() != "v1alpha2" { // it has none
+		setCondition(status, "InfrastructureReady", r)
+	}
+}
+
+// phaseText is the phase as an API version writes it.
+func phaseText(version string, p capi.Phase) string {
+	if version == "v1alpha2" {
+		return strings.ToLower(string(p))
+	}
+	return string(p)
 }
 
 // setClusterRecord stores a cluster's record in its Cluster and shows it there.
@@ -110,9 +131,15 @@ func setClusterRecord(c object, r capi.ClusterRecord) error {
 	if err := annotate(c, r); err != nil {
 		return err
 	}
+	showCluster(c, r)
+	return nil
+}
+
+// showCluster shows a cluster's record in its Cluster (CAPI contract sections 4 and 12).
+func showCluster(c object, r capi.ClusterRecord) {
 	status := c.in("status")
-	setText(status, "phase", string(r.Phase))
 	version := c.version()
+	setText(status, "phase", phaseText(version, r.Phase))
 	if version == "v1beta2" {
 		initialization := c.in("status", "initialization")
 		initialization["infrastructureProvisioned"] = r.Ready
@@ -130,10 +157,9 @@ func setClusterRecord(c object, r capi.ClusterRecord) error {
 		if !r.Endpoint.IsZero() {
 			status["apiEndpoints"] = []any{endpoint(r.Endpoint)}
 		}
-		return nil
+		return
 	}
 	showEndpoint(c, r.Endpoint)
-	return nil
 }
 
 // clusterRecordOf reads a cluster's record back.
@@ -148,10 +174,20 @@ func clusterRecordOf(c object) (r capi.ClusterRecord, ok bool, err error) {
 	return r, true, nil
 }
 
+// external reports whether a PlunderCluster says that another system owns it (CAPI
+// contract section 6).
+func external(pc object) bool {
+	by, ok := pc.at("metadata", "annotations")[capi.AnnotationManagedBy]
+	return ok && by != managedByUs
+}
+
+// managedByUs is what capi.AnnotationManagedBy says when the other system is this one.
+const managedByUs = "capplunder"
+
 // showPlunderCluster shows a cluster's record in its PlunderCluster, unless
 // another system owns that.
 func showPlunderCluster(pc object, r capi.ClusterRecord) {
-	if _, external := pc.at("metadata", "annotations")[capi.AnnotationManagedBy]; external {
+	if external(pc) {
 		return
 	}
 	pc.in("status")["ready"] = r.Ready
