@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
-	testscript.Main(m, map[string]func(){
+	testscript.Main(kubeMain{m}, map[string]func(){
 		"capplunder": func() { os.Exit(cli.Main()) },
 	})
 }
@@ -35,12 +35,17 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	tools, err := filepath.Abs("../../.cache/bin") // kubectl
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 ".",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("PATH", env.Getenv("PATH")+string(filepath.ListSeparator)+tools)
 			env.Setenv("TZ", "UTC")
 			env.Setenv("EXAMPLES", examples)
 			env.Setenv("STATE", filepath.Join(env.WorkDir, ".local", "state", "capplunder"))
@@ -49,11 +54,12 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":    exits,
-			"waitfile": waitFile,
-			"mixcert":  mixCert,
-			"jsonl":    jsonLines,
-			"prefixed": prefixed,
+			"exits":      exits,
+			"waitfile":   waitFile,
+			"mixcert":    mixCert,
+			"jsonl":      jsonLines,
+			"prefixed":   prefixed,
+			"kubernetes": kubernetes(t),
 		},
 	})
 }
