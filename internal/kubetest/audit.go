@@ -83,38 +83,57 @@ func Writes(events []AuditEvent) []AuditEvent {
 	return writes
 }
 
-// Audit is every request that was answered since the server started or ResetAudit was
-// called, in the order of the answers. Watches are in it when they have ended. On a shared
-// server it has the requests of all tests: look at the namespace or the user.
+// Audit is every request that was answered since this test called ResetAudit, or else
+// since the server started, in the order of the answers. Watches are in it when they have
+// ended. On a shared server it has the requests of all tests that run at the same time:
+// look at the namespace or the user.
 func (e *Env) Audit(t testing.TB) []AuditEvent {
 	t.Helper()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	events, _, err := e.readAudit(t.Context())
+	events, _, err := e.readAudit(t.Context(), e.auditStart(t.Name()))
 	if err != nil {
 		t.Fatalf("kubetest: audit log: %v", err)
 	}
 	return events
 }
 
-// ResetAudit makes Audit begin here.
+// ResetAudit makes Audit begin here for this test and its subtests.
 func (e *Env) ResetAudit(t testing.TB) {
 	t.Helper()
-	e.private(t)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	_, end, err := e.readAudit(t.Context())
+	_, end, err := e.readAudit(t.Context(), e.auditStart(t.Name()))
 	if err != nil {
 		t.Fatalf("kubetest: audit log: %v", err)
 	}
-	e.auditStart = end
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.auditStarts == nil {
+		e.auditStarts = map[string]int64{}
+	}
+	e.auditStarts[t.Name()] = end
+	t.Cleanup(func() { // with -count the name comes again
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		delete(e.auditStarts, t.Name())
+	})
+}
+
+// auditStart is where in the log the test, or the test that it is part of, began.
+func (e *Env) auditStart(test string) int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for test != "" {
+		if start, ok := e.auditStarts[test]; ok {
+			return start
+		}
+		test = test[:max(0, strings.LastIndex(test, "/"))]
+	}
+	return 0
 }
 
 func (e *Env) auditLog() string { return e.path("audit.log") }
 
-// readAudit reads the log from auditStart up to a request of its own that marks the end,
-// and returns where that is: everything answered before is in the log then.
-func (e *Env) readAudit(ctx context.Context) (events []AuditEvent, end int64, err error) {
+// readAudit reads the log from start up to a request of its own that marks the end, and
+// returns where that is: everything answered before is in the log then.
+func (e *Env) readAudit(ctx context.Context, start int64) (events []AuditEvent, end int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	marker := "/version?kubetest=" + string(uuid.NewUUID())
@@ -122,7 +141,7 @@ func (e *Env) readAudit(ctx context.Context) (events []AuditEvent, end int64, er
 		return nil, 0, err
 	}
 	for {
-		events, end, found, err := readAuditLog(e.auditLog(), e.auditStart, marker)
+		events, end, found, err := readAuditLog(e.auditLog(), start, marker)
 		if err != nil || found {
 			return events, end, err
 		}

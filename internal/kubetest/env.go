@@ -16,15 +16,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 )
 
 // startTimeout is for a machine that has much else to do; a server that is well takes
-// about five seconds.
+// three or four seconds.
 const startTimeout = 3 * time.Minute
 
 // Env is a running API server with its etcd. Its methods may be called by many tests at
@@ -41,9 +43,9 @@ type Env struct {
 	plane  *envtest.ControlPlane // knows how to make users
 	reaper *reaper
 
-	mu         sync.Mutex // guards what follows, and the making of users
-	capi       capiChoice
-	auditStart int64 // where Audit begins to read
+	mu          sync.Mutex // guards what follows, and the making of users
+	capi        capiChoice
+	auditStarts map[string]int64 // by test: where in the log Audit begins to read
 }
 
 // start starts etcd and the API server. Whatever it started is gone when it fails.
@@ -52,6 +54,7 @@ func start(o options) (*Env, error) {
 	if err != nil {
 		return nil, err
 	}
+	ctrllog.SetLogger(logr.Discard()) // else envtest's library complains on stderr after 30 s
 	var env *Env
 	for range 5 { // somebody else may take the port just now
 		var taken bool
@@ -153,13 +156,18 @@ func startOnce(tools tools, o options) (_ *Env, taken bool, err error) {
 func (e *Env) stop() error {
 	var errs []error
 	if e.api != nil {
-		errs = append(errs, e.reaper.kill("kube-apiserver"), e.api.Stop())
+		errs = append(errs, e.killAPIServer())
 	}
 	if e.etcd != nil {
-		errs = append(errs, e.reaper.kill("etcd"), e.etcd.Stop())
+		errs = append(errs, e.reaper.kill("etcd"), ignoreGone(e.etcd.Stop()))
 	}
 	errs = append(errs, e.reaper.stop(), os.RemoveAll(e.dir))
 	return errors.Join(errs...)
+}
+
+// killAPIServer returns when the process is gone, which envtest's Stop waits for.
+func (e *Env) killAPIServer() error {
+	return errors.Join(e.reaper.kill("kube-apiserver"), ignoreGone(e.api.Stop()))
 }
 
 // StopAPIServer ends the API server as a crash would, in the middle of whatever it does;
@@ -167,7 +175,7 @@ func (e *Env) stop() error {
 func (e *Env) StopAPIServer(t testing.TB) {
 	t.Helper()
 	e.private(t)
-	if err := errors.Join(e.reaper.kill("kube-apiserver"), e.api.Stop()); err != nil {
+	if err := e.killAPIServer(); err != nil {
 		t.Fatalf("kubetest: stopping the API server: %v", err)
 	}
 }

@@ -21,6 +21,7 @@
 package kubetest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -36,6 +37,7 @@ var shared struct {
 	sync.Mutex
 	running bool // Main is
 	envs    map[string]*Env
+	err     error // a server that did not start will not start for the next test either
 }
 
 // Main runs the tests of a package and then stops the servers that they shared. It
@@ -86,22 +88,32 @@ func ServerWith(t testing.TB, version string, serve ...string) *Env {
 	if env := shared.envs[key]; env != nil {
 		return env
 	}
-	env, err := start(options{})
+	if shared.err != nil {
+		t.Fatal(shared.err)
+	}
+	env, err := startShared(version, serve)
 	if err != nil {
+		shared.err = err
 		t.Fatal(err)
 	}
 	env.shared = true
-	if version != "" {
-		if err := env.installCAPI(t.Context(), version, serve); err != nil {
-			t.Fatal(errors.Join(err, env.stop()))
-		}
-		env.capi = capiChoice{version, slices.Clone(serve)}
-	}
 	if shared.envs == nil {
 		shared.envs = map[string]*Env{}
 	}
 	shared.envs[key] = env
 	return env
+}
+
+func startShared(version string, serve []string) (*Env, error) {
+	env, err := start(options{})
+	if err != nil || version == "" {
+		return env, err
+	}
+	if err := env.installCAPI(context.Background(), version, serve); err != nil {
+		return nil, errors.Join(err, env.stop())
+	}
+	env.capi = capiChoice{version, slices.Clone(serve)}
+	return env, nil
 }
 
 // Private is an API server of one test alone, which may stop it and start it again, and

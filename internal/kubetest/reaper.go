@@ -69,7 +69,11 @@ func (r *reaper) signal(name string, signal syscall.Signal) error {
 
 // kill ends a process at once; one that never started or is gone is fine.
 func (r *reaper) kill(name string) error {
-	err := r.signal(name, syscall.SIGKILL)
+	return ignoreGone(r.signal(name, syscall.SIGKILL))
+}
+
+// ignoreGone drops the error of a signal to a process that is gone, or never was.
+func ignoreGone(err error) error {
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
 		return nil
 	}

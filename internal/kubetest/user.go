@@ -1,11 +1,13 @@
 package kubetest
 
 import (
-	"bytes"
+	"context"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
@@ -69,21 +71,34 @@ func WriteKubeconfig(t testing.TB, config *rest.Config, namespace string) string
 }
 
 // Kubectl runs kubectl and returns what it printed. A kubectl that fails fails the test.
-func (e *Env) Kubectl(t testing.TB, kubeconfig string, args ...string) string {
+func (e *Env) Kubectl(t testing.TB, kubeconfig string, args ...string) (stdout string) {
+	t.Helper()
+	stdout, stderr, err := e.TryKubectl(t, kubeconfig, args...)
+	if err != nil {
+		t.Fatalf("kubectl %s: %v\n%s%s", strings.Join(args, " "), err, stdout, stderr)
+	}
+	return stdout
+}
+
+// TryKubectl is Kubectl for commands that may fail; err is of type *exec.ExitError then.
+func (e *Env) TryKubectl(t testing.TB, kubeconfig string, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
 	tools, err := findTools()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), tools.kubectl, args...)
-	cmd.Env = []string{
-		"KUBECONFIG=" + kubeconfig,
-		"HOME=" + e.dir, // its discovery cache is this server's
+	// kubectl keeps what the server serves in its home for hours; tests change that.
+	home, err := os.MkdirTemp(e.dir, "home-")
+	if err != nil {
+		t.Fatal(err)
 	}
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("kubectl %s: %v\n%s%s", strings.Join(args, " "), err, &stdout, &stderr)
-	}
-	return stdout.String()
+	defer os.RemoveAll(home)                                                            //nolint:errcheck // the server's folder goes with all that is in it
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute) // cleanups call it too
+	defer cancel()
+	cmd := exec.CommandContext(ctx, tools.kubectl, args...)
+	cmd.Env = []string{"KUBECONFIG=" + kubeconfig, "HOME=" + home}
+	var out, errOut strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	err = cmd.Run()
+	return out.String(), errOut.String(), err
 }
