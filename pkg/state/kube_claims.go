@@ -127,7 +127,7 @@ func (r reservations) reserve(ctx context.Context, v reservation, rec capi.Recor
 	what := "Lease " + r.namespace + "/" + want.Name
 	for {
 		// Nearly always it is free, so creating it is tried without looking first.
-		made, err := r.leases().Create(ctx, want, metav1.CreateOptions{FieldManager: managedBy})
+		made, err := r.leases().Create(ctx, want, metav1.CreateOptions{FieldManager: fieldManager})
 		switch {
 		case err == nil:
 			return made, nil

@@ -3,42 +3,27 @@ package state
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/util/retry"
 
 	"github.com/plunder-app/capplunder/pkg/capi"
-	"github.com/plunder-app/capplunder/pkg/kube"
 )
 
 // eventsPage is how many events are asked for at once.
 const eventsPage = 500
 
-// eventLog writes and reads Kubernetes Events. An event is in the cluster when add
-// returns: there is nothing to be flushed. Events of the core API are used, which can be
-// counted; those of events.k8s.io cannot be changed by more than their series.
-type eventLog struct {
-	client *kube.Client
-
-	mu   sync.Mutex
-	uids map[string]types.UID // of the objects that events were about, by kind and key
-}
-
-func newEventLog(client *kube.Client) *eventLog {
-	return &eventLog{client: client, uids: map[string]types.UID{}}
-}
-
-// add writes an event, or counts one that differs in nothing but its times.
-func (l *eventLog) add(ctx context.Context, e capi.Event) error {
-	uid, err := l.uid(ctx, e)
+// AddEvent implements the Store interface of pkg/apply. The event is in the cluster when
+// AddEvent returns: there is nothing to be flushed. It is one of the core API, which can
+// be counted; of those of events.k8s.io only the series can be changed.
+func (k *Kubernetes) AddEvent(ctx context.Context, e capi.Event) error {
+	uid, err := k.uidOf(ctx, e)
 	if err != nil {
 		return err
 	}
@@ -55,16 +40,16 @@ func (l *eventLog) add(ctx context.Context, e capi.Event) error {
 		Source: corev1.EventSource{Component: managedBy}, ReportingController: managedBy,
 	}
 	what := "Event " + event.Namespace + "/" + event.Name
-	api := l.client.Core.Events(event.Namespace)
+	api := k.client.Core.Events(event.Namespace)
 	for {
-		_, err := api.Create(ctx, event, metav1.CreateOptions{FieldManager: managedBy})
+		_, err := api.Create(ctx, event, metav1.CreateOptions{FieldManager: fieldManager})
 		switch {
 		case err == nil:
 			return nil
 		case apierrors.IsNotFound(err):
 			return &NamespaceError{Namespace: event.Namespace, For: "event about " + e.Kind + " " + e.Object.String(), Err: err}
 		case !apierrors.IsAlreadyExists(err):
-			return l.client.Explain(err, "create", what)
+			return k.client.Explain(err, "create", what)
 		}
 		err = retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 			there, err := api.Get(ctx, event.Name, metav1.GetOptions{})
@@ -73,41 +58,26 @@ func (l *eventLog) add(ctx context.Context, e capi.Event) error {
 			}
 			patch := fmt.Sprintf(`{"metadata":{"resourceVersion":%q},"count":%d,"lastTimestamp":%q}`,
 				there.ResourceVersion, there.Count+1, now.UTC().Format(time.RFC3339))
-			_, err = api.Patch(ctx, event.Name, types.MergePatchType, []byte(patch), metav1.PatchOptions{FieldManager: managedBy})
+			_, err = api.Patch(ctx, event.Name, types.MergePatchType, []byte(patch), metav1.PatchOptions{FieldManager: fieldManager})
 			return err
 		})
 		if apierrors.IsNotFound(err) {
 			continue // events expire, after an hour usually
 		}
-		return l.client.Explain(err, "patch", what)
+		return k.client.Explain(err, "patch", what)
 	}
 }
 
-// uid is that of the event's object, "" when it is not there. kubectl describe finds
-// events by it. It is asked for once: an object is gone before the last event about it.
-func (l *eventLog) uid(ctx context.Context, e capi.Event) (types.UID, error) {
-	if e.Kind != "PlunderMachine" {
+// uidOf is that of the event's object, by which kubectl describe finds events; "" when
+// the object is not there.
+func (k *Kubernetes) uidOf(ctx context.Context, e capi.Event) (types.UID, error) {
+	if e.Kind != k.plunderMachines().Kind {
 		return "", nil
 	}
-	id := e.Kind + " " + e.Object.String()
-	l.mu.Lock()
-	uid, ok := l.uids[id]
-	l.mu.Unlock()
-	if ok {
-		return uid, nil
+	u, err := k.recallOrFetch(ctx, k.plunderMachines(), e.Object)
+	if u == nil || err != nil {
+		return "", err
 	}
-	resource := l.client.Schema.PlunderMachine
-	gvr := resource.GVR(resource.VersionOf(&unstructured.Unstructured{}))
-	u, err := l.client.Dynamic.Resource(gvr).Namespace(e.Object.Namespace).Get(ctx, e.Object.Name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return "", nil
-	}
-	if err != nil {
-		return "", l.client.Explain(err, "get", id)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.uids[id] = u.GetUID()
 	return u.GetUID(), nil
 }
 
@@ -122,18 +92,19 @@ func kubeEventName(e capi.Event, uid types.UID) string {
 	return name
 }
 
-// list returns the events of capplunder in all namespaces.
-func (l *eventLog) list(ctx context.Context) ([]capi.Event, error) {
+// Events implements the Store interface of pkg/apply: those that capplunder wrote and
+// the cluster still has, which keeps them for an hour if it was not told otherwise.
+func (k *Kubernetes) Events(ctx context.Context) ([]capi.Event, error) {
 	var events []capi.Event
 	opts := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("source", managedBy).String(), Limit: eventsPage}
 	for {
-		page, err := l.client.Core.Events(metav1.NamespaceAll).List(ctx, opts)
+		page, err := k.client.Core.Events(metav1.NamespaceAll).List(ctx, opts)
 		if apierrors.IsResourceExpired(err) && opts.Continue != "" {
 			events, opts.Continue, opts.Limit = nil, "", 0 // it took too long in pages
 			continue
 		}
 		if err != nil {
-			return nil, l.client.Explain(err, "list", "Events")
+			return nil, k.client.Explain(err, "list", "Events")
 		}
 		for i := range page.Items {
 			events = append(events, eventOf(&page.Items[i]))

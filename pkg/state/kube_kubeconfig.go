@@ -9,12 +9,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/util/retry"
 
 	"github.com/plunder-app/capplunder/pkg/capi"
-	"github.com/plunder-app/capplunder/pkg/kube"
 )
 
 // How Cluster API keeps the kubeconfig of a cluster (CAPI contract section 9).
@@ -24,13 +22,11 @@ const (
 	kubeconfigAfter                   = "-kubeconfig" // follows the cluster's name
 )
 
-// kubeconfigs keeps kubeconfigs as the secrets <cluster>-kubeconfig.
-type kubeconfigs struct{ client *kube.Client }
-
-// save writes the secret, if it differs. One that another controller owns, and one of
+// SaveKubeconfig keeps the kubeconfig of a cluster as the secret <cluster>-kubeconfig,
+// where clusterctl get kubeconfig and Cluster API's controllers look for it. One that another controller owns, and one of
 // another type, are somebody else's and stay as they are: then the error says so.
-func (k kubeconfigs) save(ctx context.Context, cluster capi.Key, kubeconfig []byte) error {
-	owner, err := k.owner(ctx, cluster)
+func (k *Kubernetes) SaveKubeconfig(ctx context.Context, cluster capi.Key, kubeconfig []byte) error {
+	owner, err := k.clusterOwner(ctx, cluster)
 	if err != nil {
 		return err
 	}
@@ -52,18 +48,18 @@ func (k kubeconfigs) save(ctx context.Context, cluster capi.Key, kubeconfig []by
 		there, err := api.Get(ctx, name, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			verb = "create"
-			_, err = api.Create(ctx, fresh, metav1.CreateOptions{FieldManager: managedBy})
+			_, err = api.Create(ctx, fresh, metav1.CreateOptions{FieldManager: fieldManager})
 			return err
 		}
 		if err != nil {
 			return err
 		}
-		next, err := k.update(there, fresh, what)
+		next, err := updatedKubeconfig(there, fresh, what)
 		if err != nil || next == nil {
 			return err
 		}
 		verb = "update"
-		_, err = api.Update(ctx, next, metav1.UpdateOptions{FieldManager: managedBy})
+		_, err = api.Update(ctx, next, metav1.UpdateOptions{FieldManager: fieldManager})
 		return err
 	})
 	var foreign *ForeignSecretError
@@ -78,8 +74,8 @@ func changedMeanwhile(err error) bool {
 	return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err)
 }
 
-// update is the secret as it should be, or nil when it is.
-func (k kubeconfigs) update(there, fresh *corev1.Secret, what string) (*corev1.Secret, error) {
+// updatedKubeconfig is the secret as it should be, or nil when it is.
+func updatedKubeconfig(there, fresh *corev1.Secret, what string) (*corev1.Secret, error) {
 	if c := metav1.GetControllerOf(there); c != nil && !isCluster(*c) {
 		return nil, &ForeignSecretError{Secret: what, Why: fmt.Sprintf("%s %s keeps it up to date", c.Kind, c.Name)}
 	}
@@ -112,23 +108,21 @@ func isCluster(ref metav1.OwnerReference) bool {
 	return err == nil && gv.Group == capi.GroupCluster && ref.Kind == "Cluster"
 }
 
-// owner is a reference to the Cluster: its secrets go when it goes.
-func (k kubeconfigs) owner(ctx context.Context, cluster capi.Key) (metav1.OwnerReference, error) {
-	resource := k.client.Schema.Cluster
-	version := resource.VersionOf(&unstructured.Unstructured{})
-	u, err := k.client.Dynamic.Resource(resource.GVR(version)).Namespace(cluster.Namespace).Get(ctx, cluster.Name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
+// clusterOwner is a reference to the Cluster: its secrets go when it goes.
+func (k *Kubernetes) clusterOwner(ctx context.Context, cluster capi.Key) (metav1.OwnerReference, error) {
+	u, err := k.recallOrFetch(ctx, k.clusters(), cluster)
+	if err != nil {
+		return metav1.OwnerReference{}, err
+	}
+	if u == nil {
 		return metav1.OwnerReference{}, &NotSyncedError{Kind: "Cluster", Key: cluster}
 	}
-	if err != nil {
-		return metav1.OwnerReference{}, k.client.Explain(err, "get", "Cluster "+cluster.String())
-	}
-	return metav1.OwnerReference{APIVersion: u.GetAPIVersion(), Kind: "Cluster", Name: u.GetName(), UID: u.GetUID()}, nil
+	return metav1.OwnerReference{APIVersion: u.GetAPIVersion(), Kind: u.GetKind(), Name: u.GetName(), UID: u.GetUID()}, nil
 }
 
-// load reads the kubeconfig of a cluster, whoever stored it; ok is false when there is
+// Kubeconfig reads the kubeconfig of a cluster, whoever stored it; ok is false when there is
 // none.
-func (k kubeconfigs) load(ctx context.Context, cluster capi.Key) (data []byte, ok bool, err error) {
+func (k *Kubernetes) Kubeconfig(ctx context.Context, cluster capi.Key) (data []byte, ok bool, err error) {
 	name := cluster.Name + kubeconfigAfter
 	what := "Secret " + cluster.Namespace + "/" + name
 	secret, err := k.client.Core.Secrets(cluster.Namespace).Get(ctx, name, metav1.GetOptions{})

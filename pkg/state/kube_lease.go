@@ -86,40 +86,28 @@ const forever time.Duration = -1
 // Once the holder is known to be alive, acquire waits no longer than patience, and then
 // the error is a *LockedError. lost is called at most once, if the lock is lost.
 func (l *leaseLock) acquire(ctx context.Context, patience time.Duration, observe func(string), lost func(error)) (*heldLease, error) {
-	began := time.Now()
-	answered := began // when the cluster last did
-	tried := false    // to take it: the outcome of a write without an answer is unknown
-	poll := leasePollFirst
-	var w watcher
-	for first := true; ; first = false {
-		current, err := l.get(ctx)
-		if err == nil {
-			answered = time.Now()
-			if l.free(current, &w) {
-				if holderOf(current) != l.identity {
-					tried = true
-					current, err = l.take(ctx, current)
-				}
-				if err == nil {
-					return l.hold(ctx, current, lost), nil
-				}
-				if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
-					continue // somebody was faster: look again
-				}
-			}
-		}
-		if err != nil {
-			if first || ctx.Err() != nil || !errors.Is(err, capi.ErrUnavailable) || time.Since(answered) > l.duration {
-				return nil, l.abandon(ctx, tried, err)
-			}
-			// While the cluster does not answer nobody can renew: watch anew.
+	began, poll := time.Now(), leasePollFirst
+	var w wait
+	for {
+		mine, current, err := l.attempt(ctx, &w)
+		switch {
+		case mine != nil:
+			return l.hold(ctx, mine, lost), nil
+		case ctx.Err() != nil:
+			return nil, l.abandon(ctx, &w, l.interrupted(ctx, current))
+		case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err):
+			continue // somebody was faster: look again
+		case err == nil && w.alive && patience >= 0 && time.Since(began) >= patience:
+			return nil, l.abandon(ctx, &w, l.locked(current))
+		case err == nil:
+		case !errors.Is(err, capi.ErrUnavailable) || time.Since(w.answered) > l.duration:
+			return nil, l.abandon(ctx, &w, err)
+		default: // while the cluster does not answer nobody can renew: watch anew
 			w.restart()
 			poll = leasePollFirst
-		} else if w.alive && patience >= 0 && time.Since(began) >= patience {
-			return nil, l.abandon(ctx, tried, l.locked(current))
 		}
 		if observe != nil {
-			observe(l.observation(current, &w))
+			observe(l.observation(current, &w.watcher))
 		}
 		if w.changed {
 			poll = leasePollFirst
@@ -129,19 +117,53 @@ func (l *leaseLock) acquire(ctx context.Context, patience time.Duration, observe
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			if current == nil || errors.Is(ctx.Err(), context.Canceled) {
-				return nil, l.abandon(ctx, tried, fmt.Errorf("wait for the lock of %s: %w", l.what, ctx.Err()))
-			}
-			return nil, l.abandon(ctx, tried, l.locked(current))
+			return nil, l.abandon(ctx, &w, l.interrupted(ctx, current))
 		}
 		poll = min(poll*3/2, leasePollMost, max(l.duration/5, leasePollFirst))
 	}
 }
 
+// wait is what acquire knows from its attempts so far.
+type wait struct {
+	watcher
+	answered time.Time // when the cluster last did
+	tried    bool      // to take the lock: whether a write without an answer was done is unknown
+}
+
+// attempt looks at the lock once, and takes it if it is free. It returns the Lease as
+// mine if that is ours now, and else as current, unless there was no answer.
+func (l *leaseLock) attempt(ctx context.Context, w *wait) (mine, current *coordinationv1.Lease, err error) {
+	current, err = l.get(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	w.answered = time.Now()
+	if !l.free(current, &w.watcher) {
+		return nil, current, nil
+	}
+	if current != nil && holderOf(current) == l.identity {
+		return current, nil, nil
+	}
+	w.tried = true
+	mine, err = l.take(ctx, current)
+	if err != nil {
+		return nil, nil, err
+	}
+	return mine, nil, nil
+}
+
+// interrupted is for who waited until ctx ended.
+func (l *leaseLock) interrupted(ctx context.Context, current *coordinationv1.Lease) error {
+	if current != nil && !errors.Is(ctx.Err(), context.Canceled) {
+		return l.locked(current)
+	}
+	return fmt.Errorf("wait for the lock of %s: %w", l.what, ctx.Err())
+}
+
 // abandon makes sure that a lock which is not waited for any longer, and which may be
 // ours without our knowing, keeps nobody waiting.
-func (l *leaseLock) abandon(ctx context.Context, tried bool, err error) error {
-	if tried {
+func (l *leaseLock) abandon(ctx context.Context, w *wait, err error) error {
+	if w.tried {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseLimit)
 		defer cancel()
 		_ = l.release(ctx, nil) // else it expires
@@ -189,7 +211,7 @@ func (l *leaseLock) take(ctx context.Context, current *coordinationv1.Lease) (*c
 		metav1.SetMetaDataAnnotation(&next.ObjectMeta, name, value)
 	}
 	if current == nil {
-		taken, err := l.client.Leases.Leases(l.namespace).Create(ctx, next, metav1.CreateOptions{FieldManager: managedBy})
+		taken, err := l.client.Leases.Leases(l.namespace).Create(ctx, next, metav1.CreateOptions{FieldManager: fieldManager})
 		if apierrors.IsNotFound(err) {
 			return nil, &NamespaceError{Namespace: l.namespace, For: "the lock of " + l.what, Err: err}
 		}
@@ -199,7 +221,7 @@ func (l *leaseLock) take(ctx context.Context, current *coordinationv1.Lease) (*c
 }
 
 func (l *leaseLock) update(ctx context.Context, next *coordinationv1.Lease) (*coordinationv1.Lease, error) {
-	lease, err := l.client.Leases.Leases(l.namespace).Update(ctx, next, metav1.UpdateOptions{FieldManager: managedBy})
+	lease, err := l.client.Leases.Leases(l.namespace).Update(ctx, next, metav1.UpdateOptions{FieldManager: fieldManager})
 	return lease, l.client.Explain(err, "update", l.String())
 }
 

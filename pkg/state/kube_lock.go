@@ -31,10 +31,47 @@ const (
 
 	annotationServer = annotationPrefix + "server" // on the lock of a plunder server: its URL
 
-	// managedBy is capplunder as a field manager, and in the label of what it makes.
+	// On everything that the store makes beside the objects it was given.
 	managedBy      = "capplunder"
 	labelManagedBy = "app.kubernetes.io/managed-by"
 )
+
+// Lock keeps other runs away from the given clusters, not from others. held ends when a
+// lock turns out to be another run's, with *LockLostError as its cause; not while the
+// API server does not answer, for then nobody else can take the lock either.
+func (k *Kubernetes) Lock(ctx context.Context, req capi.LockRequest) (held context.Context, unlock func() error, err error) {
+	held, unlock, err = k.locks().clusters(ctx, req)
+	if err != nil || len(req.Clusters) == 0 {
+		return held, unlock, err
+	}
+	if err := k.sweepReservations(held, req.Clusters); err != nil {
+		return nil, nil, errors.Join(err, unlock())
+	}
+	return held, unlock, nil
+}
+
+// sweepReservations gives up what a run left reserved that was killed before it
+// recorded so. The clusters are locked.
+func (k *Kubernetes) sweepReservations(ctx context.Context, clusters []capi.Key) error {
+	r := reservations{client: k.client, namespace: SystemNamespace}
+	records, err := k.Records(ctx)
+	for _, cluster := range clusters {
+		if err == nil {
+			err = r.sweep(ctx, cluster, records)
+		}
+	}
+	return err
+}
+
+// LockServer keeps other runs from writing deployments to a plunder server. It waits
+// for that as long as ctx lasts.
+func (k *Kubernetes) LockServer(ctx context.Context, url string) (unlock func() error, err error) {
+	return k.locks().server(ctx, url)
+}
+
+func (k *Kubernetes) locks() locks {
+	return locks{client: k.client, namespace: SystemNamespace, duration: k.opts.LeaseDuration}
+}
 
 // locks are the locks in the cluster.
 type locks struct {
