@@ -126,6 +126,33 @@ func LoadConfig(path string) (Config, error) {
 	return c, nil
 }
 
+// ParseConfig reads the content of plunderclient.yaml from somewhere else than a file,
+// which origin names for messages. Unlike LoadConfig it also checks that there are an
+// address and a certificate.
+func ParseConfig(data []byte, origin string) (Config, error) {
+	c, err := parseConfig(data)
+	if err != nil {
+		return Config{}, fmt.Errorf("plunder client configuration %s: %w; %s", origin, err, makeClientConfig)
+	}
+	c.Path = origin
+	if _, err := c.addressURL(); err != nil {
+		return Config{}, fmt.Errorf("plunder client configuration: %w", err)
+	}
+	if _, err := c.certificate(); err != nil {
+		return Config{}, fmt.Errorf("plunder client configuration: %w", err)
+	}
+	return c, nil
+}
+
+// Encode is c as plunderclient.yaml: what is not of a client's configuration is not in it.
+func (c Config) Encode() ([]byte, error) {
+	data, err := yaml.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("plunder client configuration: %w", err)
+	}
+	return data, nil
+}
+
 // parseConfig decodes the content of plunderclient.yaml. Fields it does not know
 // are left alone: plunder's own files have more of them. The parser's own errors
 // are not passed on as they may quote the file, which can hold a private key
@@ -144,9 +171,9 @@ func parseConfig(data []byte) (Config, error) {
 // WriteFile writes c as YAML to path, readable by its owner only. It replaces
 // the file at once: nobody ever reads half of one.
 func (c Config) WriteFile(path string) error {
-	data, err := yaml.Marshal(c)
+	data, err := c.Encode()
 	if err != nil {
-		return fmt.Errorf("plunder client configuration: %w", err)
+		return err
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // mode 0600
 	if err != nil {

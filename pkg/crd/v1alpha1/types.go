@@ -17,14 +17,14 @@ package v1alpha1
 // MAC is a MAC address of one network card, in any usual notation.
 //
 // +kubebuilder:validation:MaxLength=17
-// +kubebuilder:validation:Pattern=`^[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}$|^[0-9A-Fa-f][02468ACEace](-[0-9A-Fa-f]{2}){5}$|^[0-9A-Fa-f][02468ACEace][0-9A-Fa-f]{2}(\.[0-9A-Fa-f]{4}){2}$`
+// +kubebuilder:validation:Pattern=`^[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}$|^[0-9A-Fa-f][02468ACEace](-[0-9A-Fa-f]{2}){5}$|^[0-9A-Fa-f][02468ACEace][0-9A-Fa-f]{2}(\.[0-9A-Fa-f]{4}){2}$|^[0-9A-Fa-f][02468ACEace][0-9A-Fa-f]{10}$`
 // +kubebuilder:validation:XValidation:rule="self.matches('[1-9A-Fa-f]')",message="no network card has a MAC address of zeros"
 type MAC string
 
 // OptionalMAC is a MAC address, or empty for none.
 //
 // +kubebuilder:validation:MaxLength=17
-// +kubebuilder:validation:Pattern=`^$|^[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}$|^[0-9A-Fa-f][02468ACEace](-[0-9A-Fa-f]{2}){5}$|^[0-9A-Fa-f][02468ACEace][0-9A-Fa-f]{2}(\.[0-9A-Fa-f]{4}){2}$`
+// +kubebuilder:validation:Pattern=`^$|^[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}$|^[0-9A-Fa-f][02468ACEace](-[0-9A-Fa-f]{2}){5}$|^[0-9A-Fa-f][02468ACEace][0-9A-Fa-f]{2}(\.[0-9A-Fa-f]{4}){2}$|^[0-9A-Fa-f][02468ACEace][0-9A-Fa-f]{10}$`
 // +kubebuilder:validation:XValidation:rule="self.size() == 0 || self.matches('[1-9A-Fa-f]')",message="no network card has a MAC address of zeros"
 type OptionalMAC string
 
@@ -37,7 +37,7 @@ type OptionalIPv4 string
 // ProviderID names a machine's hardware: plunder:// and its MAC address. Empty for none.
 //
 // +kubebuilder:validation:MaxLength=27
-// +kubebuilder:validation:Pattern=`^$|^plunder://([0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f][02468ACEace](-[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f][02468ACEace][0-9A-Fa-f]{2}(\.[0-9A-Fa-f]{4}){2})$`
+// +kubebuilder:validation:Pattern=`^$|^plunder://([0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f][02468ACEace](-[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f][02468ACEace][0-9A-Fa-f]{2}(\.[0-9A-Fa-f]{4}){2}|[0-9A-Fa-f][02468ACEace][0-9A-Fa-f]{10})$`
 type ProviderID string
 
 // Endpoint is where the API server of a cluster is reached.
