@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -200,7 +201,7 @@ func runApply(ctx context.Context, o *applyOptions) error {
 
 // plan checks and plans; nothing is touched. docs are those of files, if there are any.
 func (o *applyOptions) plan(ctx context.Context, docs []capi.Document, store *opened) (*capi.Set, *translate.Plan, error) {
-	var decode capi.DecodeOptions
+	decode := capi.DecodeOptions{DefaultNamespace: store.namespace, Lenient: store.source != nil}
 	var err error
 	if len(o.fromCluster()) > 0 {
 		docs, err = o.intents(ctx, store)
@@ -254,14 +255,44 @@ func (o *applyOptions) files(ctx context.Context) ([]capi.Document, error) {
 
 // intents are the objects of the cluster that are to be worked on.
 func (o *applyOptions) intents(ctx context.Context, store *opened) ([]capi.Document, error) {
-	docs, warnings, err := store.source.intents(ctx, selection{
-		namespace: store.namespace, allNamespaces: o.all,
-		cluster: o.cluster, all: o.allClusters, machines: o.machines,
-	})
-	for _, w := range warnings {
-		o.f.warnf("%s", w)
+	selection := state.Selection{Namespace: store.namespace, AllNamespaces: o.all, Cluster: o.cluster, All: o.allClusters}
+	if len(o.machines) == 0 {
+		docs, err := store.source.Intents(ctx, selection)
+		return docs, failing(err)
 	}
-	return docs, failing(err)
+	var docs []capi.Document
+	seen := map[string]bool{} // machines of one cluster come with the same Cluster
+	for _, m := range o.machines {
+		key := capi.ParseKey(m, store.namespace)
+		selection.Namespace, selection.Machine = key.Namespace, key.Name
+		more, err := store.source.Intents(ctx, selection)
+		if err != nil {
+			return nil, failing(err)
+		}
+		for _, doc := range more {
+			id, err := identity(doc)
+			if err != nil {
+				return nil, failing(err)
+			}
+			if !seen[id] {
+				docs = append(docs, doc)
+			}
+			seen[id] = true
+		}
+	}
+	return docs, nil
+}
+
+// identity names the object of a document that was read from a cluster.
+func identity(doc capi.Document) (string, error) {
+	var o struct {
+		Kind     string   `json:"kind"`
+		Metadata capi.Key `json:"metadata"`
+	}
+	if err := json.Unmarshal(doc.Raw, &o); err != nil {
+		return "", fmt.Errorf("object of the cluster: %w", err)
+	}
+	return o.Kind + " " + o.Metadata.String(), nil
 }
 
 // printResult prints the machines of a run, unless events were printed instead.

@@ -183,6 +183,9 @@ func (f *factory) openCluster(ctx context.Context, target *kube.Target, o storeO
 	if err != nil {
 		return nil, f.unusable(err)
 	}
-	_ = client
-	return nil, failing(errors.New("recording in a Kubernetes cluster is not there yet; use --store local"))
+	k, err := state.OpenKubernetes(client, state.KubernetesOptions{ForceConflicts: o.forceConflicts})
+	if err != nil {
+		return nil, failing(err)
+	}
+	return &opened{store: markedStore{k}, namespace: target.Namespace, source: k}, nil
 }

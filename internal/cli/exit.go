@@ -125,6 +125,8 @@ func errorExitCode(err error) int {
 		forbidden    *kube.ForbiddenError
 		notInstalled *kube.NotInstalledError
 		contract     *kube.ContractError
+		missing      *state.MissingError
+		rejected     *state.RefusedError
 		mine         *kubeconfig.ConflictError
 		timeout      *wait.TimeoutError
 		refused      *wire.RefusedError
@@ -132,7 +134,8 @@ func errorExitCode(err error) int {
 		unknownBoot  *wire.UnknownBootConfigError
 	)
 	switch {
-	case errors.As(err, &usage), errors.As(err, &input), errors.As(err, &noRecord), errors.As(err, &version):
+	case errors.As(err, &usage), errors.As(err, &input), errors.As(err, &noRecord),
+		errors.As(err, &version), errors.As(err, &missing), errors.As(err, &rejected):
 		return exitUsage
 	case errors.As(err, &notConfirmed), errors.As(err, &safety), errors.As(err, &claimed), errors.As(err, &taken), errors.As(err, &mine):
 		return exitRefused
@@ -170,6 +173,10 @@ func (f *factory) printError(err error) {
 		console.Linef("error: %s", line)
 	}
 	commands := nextCommands(err)
+	var conflict *state.ConflictError
+	if errors.As(err, &conflict) {
+		commands = append(commands, again+" --force-conflicts")
+	}
 	if len(commands) == 0 && errors.Is(err, wire.ErrUnreachable) {
 		commands = []string{again} // nothing was sent: when the server is back, it just works
 	}
@@ -206,6 +213,8 @@ func nextCommands(err error) []string {
 			add(e.next)
 		case *apply.MachineError:
 			add(e.Next)
+		case *state.MissingError:
+			add("kubectl get clusters.cluster.x-k8s.io,machines.cluster.x-k8s.io -A")
 		case *apply.NoRecordError:
 			add(name + " get machines -A")
 		case *wire.UnknownBootConfigError:

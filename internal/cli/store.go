@@ -6,6 +6,7 @@ import (
 
 	"github.com/plunder-app/capplunder/pkg/apply"
 	"github.com/plunder-app/capplunder/pkg/capi"
+	"github.com/plunder-app/capplunder/pkg/state"
 )
 
 // storeError is a failure of the place where results are recorded.
@@ -39,17 +40,8 @@ type store interface {
 
 // source is where Cluster API objects can be read.
 type source interface {
-	// intents are the objects that a selection means, and what a person should know.
-	intents(ctx context.Context, sel selection) (docs []capi.Document, warnings []string, err error)
-}
-
-// selection chooses objects of a source: one cluster, all, or some machines.
-type selection struct {
-	namespace     string
-	allNamespaces bool
-	cluster       string
-	all           bool
-	machines      []string
+	// Intents are the objects that a selection means.
+	Intents(ctx context.Context, s state.Selection) ([]capi.Document, error)
 }
 
 // SaveKubeconfig implements store.
