@@ -174,7 +174,7 @@ func redact(data any) any {
 func clusterManifest(c *capi.Cluster) (object, error) {
 	base := object{"spec": map[string]any{}}
 	if c.Infra != nil {
-		base.in("spec")["infrastructureRef"] = map[string]any{"kind": "PlunderCluster", "name": c.Infra.Name}
+		base.in("spec")["infrastructureRef"] = reference(c.APIVersion, "PlunderCluster", c.Infra.Name)
 	}
 	return manifest("Cluster", c.APIVersion, c.Key, c.Object, base)
 }
@@ -185,8 +185,9 @@ func plunderClusterManifest(p *capi.PlunderCluster) (object, error) {
 
 func machineManifest(m *capi.Machine) (object, error) {
 	base := object{"spec": map[string]any{
+		"bootstrap":         map[string]any{},
 		"clusterName":       m.ClusterName,
-		"infrastructureRef": map[string]any{"kind": "PlunderMachine", "name": m.Infra.Name},
+		"infrastructureRef": reference(m.APIVersion, "PlunderMachine", m.Infra.Name),
 	}}
 	if m.Version != "" {
 		base.in("spec")["version"] = m.Version
@@ -199,6 +200,15 @@ func machineManifest(m *capi.Machine) (object, error) {
 
 func plunderMachineManifest(p *capi.PlunderMachine) (object, error) {
 	return manifest("PlunderMachine", plunderAPIVersion, p.Key, p.Object, object{"spec": p.Spec})
+}
+
+// reference is an infrastructureRef in an object of this API version (CAPI contract
+// section 2).
+func reference(in, kind, name string) map[string]any {
+	if strings.HasSuffix(in, "/v1beta2") {
+		return map[string]any{"apiGroup": capi.GroupInfrastructure, "kind": kind, "name": name}
+	}
+	return map[string]any{"apiVersion": plunderAPIVersion, "kind": kind, "name": name}
 }
 
 const plunderAPIVersion = capi.GroupInfrastructure + "/" + capi.VersionPlunder

@@ -20,10 +20,18 @@ import (
 var (
 	_ apply.Store = (*Local)(nil)
 	_ apply.Store = (*Memory)(nil)
+	_ apply.Store = (*Kubernetes)(nil)
 )
 
-// stores are the stores that every test below runs against: they must not differ.
+// stores are the stores that the tests below run against: they must not differ.
 func stores() []storeCase {
+	return append(storesHere(), storeCase{"kubernetes", func(t *testing.T) apply.Store { t.Helper(); return openEmptyKube(t) }})
+}
+
+// storesHere are those that no other computer sees. They have one lock for everything,
+// and their clock can be turned: locks and events of the Kubernetes store have tests of
+// their own.
+func storesHere() []storeCase {
 	return []storeCase{
 		{"local", func(t *testing.T) apply.Store { t.Helper(); return openLocal(t) }},
 		{"memory", func(t *testing.T) apply.Store { t.Helper(); return NewMemory() }},
@@ -47,16 +55,17 @@ func key(name string) capi.Key { return capi.ParseKey(name, "default") }
 // testSet is a cluster "c" with the named machines, the first of them its control
 // plane.
 func testSet(names ...string) *capi.Set {
+	from := capi.Origin{File: "test.yaml", Document: 1, Line: 1}
 	c := &capi.Cluster{
-		Key: key("c"), APIVersion: "cluster.x-k8s.io/v1beta1",
-		Infra: &capi.PlunderCluster{Key: key("c")},
+		Key: key("c"), APIVersion: "cluster.x-k8s.io/v1beta1", Origin: from,
+		Infra: &capi.PlunderCluster{Key: key("c"), Origin: from},
 	}
 	set := &capi.Set{Clusters: []*capi.Cluster{c}}
 	for i, name := range names {
 		m := &capi.Machine{
 			Key: key(name), APIVersion: "cluster.x-k8s.io/v1beta1", ClusterName: "c", Cluster: c,
-			ControlPlane: i == 0, Version: "v1.34.1",
-			Infra: &capi.PlunderMachine{Key: key(name), Spec: capi.PlunderMachineSpec{DeploymentType: "preseed"}},
+			ControlPlane: i == 0, Version: "v1.34.1", Origin: from,
+			Infra: &capi.PlunderMachine{Key: key(name), Origin: from, Spec: capi.PlunderMachineSpec{DeploymentType: "preseed"}},
 		}
 		set.Machines = append(set.Machines, m)
 		c.Machines = append(c.Machines, m)
@@ -99,6 +108,9 @@ func fullRecord(t *testing.T, k capi.Key) capi.Record {
 	seed := 0
 	fill(reflect.ValueOf(&r).Elem(), &seed)
 	r.Key, r.PlunderMachine = k, k
+	// What is shown in spec and status has to be what it says it is.
+	r.MAC, r.Address, r.HostName = "00:50:56:a5:11:20", "192.168.1.123", k.Name+"-x7f3q"
+	r.ProviderID, r.Phase, r.Reason = capi.ProviderID(r.MAC), capi.PhaseProvisioned, "Because"
 	return r
 }
 
@@ -155,6 +167,7 @@ func TestClusterRecordRoundTrip(t *testing.T) {
 			seed := 0
 			fill(reflect.ValueOf(&want).Elem(), &seed)
 			want.Key, want.PlunderCluster = key("c"), key("c")
+			want.Phase, want.Endpoint = capi.PhaseProvisioned, capi.Endpoint{Host: "192.168.1.123", Port: 6443}
 			must(t, s.SaveClusterRecord(ctx, want))
 			got, ok, err := s.ClusterRecord(ctx, key("c"))
 			if diff := cmp.Diff(want, got); err != nil || !ok || diff != "" {
@@ -307,12 +320,12 @@ func TestSyncReportsAllChangesAtOnce(t *testing.T) {
 			s := c.open(t)
 			ctx := t.Context()
 			must(t, s.Sync(ctx, testSet("a", "b")))
-			must(t, s.SaveRecord(ctx, capi.Record{Key: key("a"), MAC: "m1", Address: "1"}))
-			must(t, s.SaveRecord(ctx, capi.Record{Key: key("b"), MAC: "m2", Address: "2"}))
+			must(t, s.SaveRecord(ctx, capi.Record{Key: key("a"), MAC: "00:50:56:a5:11:21", Address: "192.168.1.1"}))
+			must(t, s.SaveRecord(ctx, capi.Record{Key: key("b"), MAC: "00:50:56:a5:11:22", Address: "192.168.1.2"}))
 			set := testSet("a", "b")
-			set.Machines[0].Infra.Spec.MACAddress = "x"
-			set.Machines[1].Infra.Spec.MACAddress = "y"
-			set.Machines[1].Infra.Spec.IPAddress = "z"
+			set.Machines[0].Infra.Spec.MACAddress = "00:50:56:a5:11:23"
+			set.Machines[1].Infra.Spec.MACAddress = "00:50:56:a5:11:24"
+			set.Machines[1].Infra.Spec.IPAddress = "192.168.1.3"
 			if err := s.Sync(ctx, set); err == nil || strings.Count(err.Error(), "already given") != 3 {
 				t.Errorf("got %v", err)
 			}
@@ -326,7 +339,7 @@ func TestSyncOfLessDeletesNothing(t *testing.T) {
 			s := c.open(t)
 			ctx := t.Context()
 			must(t, s.Sync(ctx, testSet("a", "b")))
-			must(t, s.SaveRecord(ctx, capi.Record{Key: key("b"), MAC: "m"}))
+			must(t, s.SaveRecord(ctx, capi.Record{Key: key("b"), MAC: "00:50:56:a5:11:21"}))
 			must(t, s.Sync(ctx, testSet("a")))
 			if _, ok, err := s.Record(ctx, key("b")); !ok || err != nil {
 				t.Errorf("ok %v, err %v", ok, err)
@@ -359,7 +372,7 @@ func TestDeleteRecord(t *testing.T) {
 }
 
 func TestEvents(t *testing.T) {
-	for _, c := range stores() {
+	for _, c := range storesHere() {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, s := t.Context(), c.open(t)
@@ -410,7 +423,7 @@ func TestEventsAreBounded(t *testing.T) {
 }
 
 func TestLock(t *testing.T) {
-	for _, c := range stores() {
+	for _, c := range storesHere() {
 		t.Run(c.name, func(t *testing.T) {
 			s := c.open(t)
 			before := time.Now().Add(-time.Second)

@@ -1,0 +1,35 @@
+package state
+
+import (
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/plunder-app/capplunder/internal/kubetest"
+	"github.com/plunder-app/capplunder/pkg/kube"
+)
+
+// openEmptyKube opens the store on an API server that is for the tests of all stores
+// alone, after it has taken away what the test before left there.
+func openEmptyKube(t *testing.T) *Kubernetes {
+	t.Helper()
+	env := kubetest.ServerWith(t, kubetest.CAPIMany)
+	install(t, env)
+	k := openKube(t, env.Config, 0)
+	k.claims = reservations{client: k.client, namespace: env.Namespace(t)}
+	for _, r := range []kube.Resource{k.machines(), k.plunderMachines(), k.clusters(), k.plunderClusters()} {
+		all, err := k.list(t.Context(), r, "")
+		must(t, err)
+		for at, u := range all {
+			api := k.at(r, object(u.Object).version(), at.Namespace)
+			_, err := api.Patch(t.Context(), at.Name, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
+			must(t, err)
+			if err := api.Delete(t.Context(), at.Name, metav1.DeleteOptions{}); err != nil && !deleting(u) {
+				t.Fatal(err)
+			}
+			k.forget(r, at)
+		}
+	}
+	return k
+}
