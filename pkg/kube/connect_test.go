@@ -161,7 +161,7 @@ func TestConnect(t *testing.T) {
 		t.Error(diff)
 	}
 
-	t.Run("versions", func(t *testing.T) { versions(t, c, namespace) })
+	t.Run("versions", versions(c, namespace))
 
 	lease(t, admin, namespace, "capi-0", time.Now().Add(-time.Hour))
 	if m := connected(t, target).Schema.Manager; m.Live {
@@ -194,7 +194,7 @@ func TestConnect(t *testing.T) {
 		t.Errorf("a manager that just starts: %+v", m)
 	}
 
-	t.Run("rights", func(t *testing.T) { rights(t, env, admin) })
+	t.Run("rights", rights(env, admin))
 
 	requests := env.Audit(t)
 	seen := 0
@@ -228,51 +228,53 @@ func TestConnect(t *testing.T) {
 
 // versions shows why ForManifest refuses what it refuses, and that VersionOf finds the
 // version in which an object was written, whatever version it is read at.
-func versions(t *testing.T, c *kube.Client, namespace string) {
-	machine := func(version, name string, ref map[string]any) (*unstructured.Unstructured, error) {
-		u := &unstructured.Unstructured{Object: map[string]any{
-			"apiVersion": "cluster.x-k8s.io/" + version, "kind": "Machine",
-			"metadata": map[string]any{"name": name},
-			"spec": map[string]any{
-				"clusterName": "c", "bootstrap": map[string]any{"dataSecretName": "x"},
-				"infrastructureRef": ref,
-			},
-		}}
-		return c.Dynamic.Resource(c.Schema.Machine.GVR(version)).Namespace(namespace).Create(t.Context(), u, metav1.CreateOptions{})
-	}
-	get := func(version, name string) *unstructured.Unstructured {
-		u, err := c.Dynamic.Resource(c.Schema.Machine.GVR(version)).Namespace(namespace).Get(t.Context(), name, metav1.GetOptions{})
-		if err != nil {
-			t.Fatal(c.Explain(err, "get", "Machine "+name))
+func versions(c *kube.Client, namespace string) func(*testing.T) {
+	return func(t *testing.T) {
+		machine := func(version, name string, ref map[string]any) (*unstructured.Unstructured, error) {
+			u := &unstructured.Unstructured{Object: map[string]any{
+				"apiVersion": "cluster.x-k8s.io/" + version, "kind": "Machine",
+				"metadata": map[string]any{"name": name},
+				"spec": map[string]any{
+					"clusterName": "c", "bootstrap": map[string]any{"dataSecretName": "x"},
+					"infrastructureRef": ref,
+				},
+			}}
+			return c.Dynamic.Resource(c.Schema.Machine.GVR(version)).Namespace(namespace).Create(t.Context(), u, metav1.CreateOptions{})
 		}
-		return u
-	}
-	ref := func(u *unstructured.Unstructured, field string) string {
-		s, _, _ := unstructured.NestedString(u.Object, "spec", "infrastructureRef", field)
-		return s
-	}
+		get := func(version, name string) *unstructured.Unstructured {
+			u, err := c.Dynamic.Resource(c.Schema.Machine.GVR(version)).Namespace(namespace).Get(t.Context(), name, metav1.GetOptions{})
+			if err != nil {
+				t.Fatal(c.Explain(err, "get", "Machine "+name))
+			}
+			return u
+		}
+		ref := func(u *unstructured.Unstructured, field string) string {
+			s, _, _ := unstructured.NestedString(u.Object, "spec", "infrastructureRef", field)
+			return s
+		}
 
-	if _, err := machine("v1beta2", "new", map[string]any{"apiGroup": "infrastructure.cluster.x-k8s.io", "kind": "PlunderMachine", "name": "new"}); err != nil {
-		t.Fatal(err)
-	}
-	if u := get("v1beta2", "new"); ref(u, "apiGroup") == "" || c.Schema.Machine.VersionOf(u) != "v1beta2" || c.Schema.Machine.ForManifest("v1beta2", u) != nil {
-		t.Errorf("written in v1beta2: %v", u)
-	}
-	if u := get("v1beta1", "new"); ref(u, "apiGroup") != "" || c.Schema.Machine.VersionOf(u) != "v1beta2" || c.Schema.Machine.ForManifest("v1beta1", u) == nil {
-		t.Errorf("written in v1beta2, read at v1beta1: %v", u)
-	}
+		if _, err := machine("v1beta2", "new", map[string]any{"apiGroup": "infrastructure.cluster.x-k8s.io", "kind": "PlunderMachine", "name": "new"}); err != nil {
+			t.Fatal(err)
+		}
+		if u := get("v1beta2", "new"); ref(u, "apiGroup") == "" || c.Schema.Machine.VersionOf(u) != "v1beta2" || c.Schema.Machine.ForManifest("v1beta2", u) != nil {
+			t.Errorf("written in v1beta2: %v", u)
+		}
+		if u := get("v1beta1", "new"); ref(u, "apiGroup") != "" || c.Schema.Machine.VersionOf(u) != "v1beta2" || c.Schema.Machine.ForManifest("v1beta1", u) == nil {
+			t.Errorf("written in v1beta2, read at v1beta1: %v", u)
+		}
 
-	if c.Schema.Machine.ForManifest("v1beta1", nil) == nil {
-		t.Error("a new Machine in v1beta1 is fine where v1beta2 is stored")
-	}
-	if _, err := machine("v1beta1", "old", map[string]any{"apiVersion": "infrastructure.cluster.x-k8s.io/v1alpha1", "kind": "PlunderMachine", "name": "old"}); err != nil {
-		t.Fatal(err)
-	}
-	if u := get("v1beta1", "old"); ref(u, "apiVersion") != "" || ref(u, "name") != "old" {
-		t.Errorf("nothing was lost, ForManifest need not refuse this: %v", u)
-	}
-	if u := get("v1beta2", "old"); c.Schema.Machine.VersionOf(u) != "v1beta1" {
-		t.Errorf("written in v1beta1: VersionOf says %s", c.Schema.Machine.VersionOf(u))
+		if c.Schema.Machine.ForManifest("v1beta1", nil) == nil {
+			t.Error("a new Machine in v1beta1 is fine where v1beta2 is stored")
+		}
+		if _, err := machine("v1beta1", "old", map[string]any{"apiVersion": "infrastructure.cluster.x-k8s.io/v1alpha1", "kind": "PlunderMachine", "name": "old"}); err != nil {
+			t.Fatal(err)
+		}
+		if u := get("v1beta1", "old"); ref(u, "apiVersion") != "" || ref(u, "name") != "old" {
+			t.Errorf("nothing was lost, ForManifest need not refuse this: %v", u)
+		}
+		if u := get("v1beta2", "old"); c.Schema.Machine.VersionOf(u) != "v1beta1" {
+			t.Errorf("written in v1beta1: VersionOf says %s", c.Schema.Machine.VersionOf(u))
+		}
 	}
 }
 
@@ -298,56 +300,58 @@ func deployment(t *testing.T, admin kubernetes.Interface, namespace string, repl
 }
 
 // rights shows what a user needs for Connect, and what is said about the rest.
-func rights(t *testing.T, env *kubetest.Env, admin kubernetes.Interface) {
-	target := find(t, env.UserKubeconfig(t, "jane"))
-	e := refused[*kube.ForbiddenError](t, target)
-	if e.Verb != "get" || e.Resource != "customresourcedefinitions.apiextensions.k8s.io" || e.Namespace != "" || e.User != "jane" {
-		t.Errorf("%+v", e)
-	}
-	if want := "user jane may not get customresourcedefinitions.apiextensions.k8s.io cluster-wide; the ClusterRole capplunder"; !strings.Contains(e.Error(), want) {
-		t.Errorf("error %q lacks %q", e, want)
-	}
+func rights(env *kubetest.Env, admin kubernetes.Interface) func(*testing.T) {
+	return func(t *testing.T) {
+		target := find(t, env.UserKubeconfig(t, "jane"))
+		e := refused[*kube.ForbiddenError](t, target)
+		if e.Verb != "get" || e.Resource != "customresourcedefinitions.apiextensions.k8s.io" || e.Namespace != "" || e.User != "jane" {
+			t.Errorf("%+v", e)
+		}
+		if want := "user jane may not get customresourcedefinitions.apiextensions.k8s.io cluster-wide; the ClusterRole capplunder"; !strings.Contains(e.Error(), want) {
+			t.Errorf("error %q lacks %q", e, want)
+		}
 
-	grant := func(name string, rules ...rbacv1.PolicyRule) {
-		t.Helper()
-		role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: rules}
-		if _, err := admin.RbacV1().ClusterRoles().Create(t.Context(), role, metav1.CreateOptions{}); err != nil {
-			t.Fatal(err)
-		}
-		binding := &rbacv1.ClusterRoleBinding{
-			ObjectMeta: metav1.ObjectMeta{Name: name},
-			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
-			Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: "jane"}},
-		}
-		if _, err := admin.RbacV1().ClusterRoleBindings().Create(t.Context(), binding, metav1.CreateOptions{}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	// The authorizer learns of a new binding a moment later.
-	await := func(what string, done func(error) bool) {
-		t.Helper()
-		var err error
-		for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-			if _, err = kube.Connect(t.Context(), target); done(err) {
-				return
+		grant := func(name string, rules ...rbacv1.PolicyRule) {
+			t.Helper()
+			role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: rules}
+			if _, err := admin.RbacV1().ClusterRoles().Create(t.Context(), role, metav1.CreateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			binding := &rbacv1.ClusterRoleBinding{
+				ObjectMeta: metav1.ObjectMeta{Name: name},
+				RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+				Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: "jane"}},
+			}
+			if _, err := admin.RbacV1().ClusterRoleBindings().Create(t.Context(), binding, metav1.CreateOptions{}); err != nil {
+				t.Fatal(err)
 			}
 		}
-		t.Fatalf("%s: %v", what, err)
-	}
-	grant("definitions", rbacv1.PolicyRule{
-		APIGroups: []string{"apiextensions.k8s.io"}, Resources: []string{"customresourcedefinitions"}, Verbs: []string{"get"},
-		ResourceNames: []string{kube.CRDCluster, kube.CRDMachine, kube.CRDPlunderCluster, kube.CRDPlunderMachine},
-	})
-	await("forbidden to look at leases", func(err error) bool {
-		e, ok := errors.AsType[*kube.ForbiddenError](err)
-		return ok && e.Verb == "list" && e.Resource == "leases.coordination.k8s.io"
-	})
-	grant("lease", rbacv1.PolicyRule{
-		APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"list"},
-		ResourceNames: []string{"controller-leader-election-capi"},
-	})
-	await("forbidden to look at Deployments only", func(err error) bool { return err == nil })
-	if m := connected(t, target).Schema.Manager; m.Live {
-		t.Errorf("saw a Deployment without the right to: %v", m)
+		// The authorizer learns of a new binding a moment later.
+		await := func(what string, done func(error) bool) {
+			t.Helper()
+			var err error
+			for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+				if _, err = kube.Connect(t.Context(), target); done(err) {
+					return
+				}
+			}
+			t.Fatalf("%s: %v", what, err)
+		}
+		grant("definitions", rbacv1.PolicyRule{
+			APIGroups: []string{"apiextensions.k8s.io"}, Resources: []string{"customresourcedefinitions"}, Verbs: []string{"get"},
+			ResourceNames: []string{kube.CRDCluster, kube.CRDMachine, kube.CRDPlunderCluster, kube.CRDPlunderMachine},
+		})
+		await("forbidden to look at leases", func(err error) bool {
+			e, ok := errors.AsType[*kube.ForbiddenError](err)
+			return ok && e.Verb == "list" && e.Resource == "leases.coordination.k8s.io"
+		})
+		grant("lease", rbacv1.PolicyRule{
+			APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"list"},
+			ResourceNames: []string{"controller-leader-election-capi"},
+		})
+		await("forbidden to look at Deployments only", func(err error) bool { return err == nil })
+		if m := connected(t, target).Schema.Manager; m.Live {
+			t.Errorf("saw a Deployment without the right to: %v", m)
+		}
 	}
 }

@@ -44,7 +44,7 @@ func (t *Target) Explain(err error, verb, object string) error {
 	case errors.Is(err, capi.ErrUnavailable), errors.As(err, &forbidden):
 		return err // explained already
 	case errors.Is(err, context.Canceled):
-		return fmt.Errorf("%s %s: %w", verb, object, err)
+		return fmt.Errorf("%s %s: %w", verb, object, cause)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s %s: %s: %w in time: %v", verb, object, t, capi.ErrUnavailable, cause) //nolint:errorlint // on purpose: this deadline is nobody's business
 	case unavailable(err):

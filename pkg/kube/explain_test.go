@@ -59,15 +59,19 @@ func TestExplain(t *testing.T) {
 			prepare: func(_ *Target, s *httptest.Server) { s.Close() },
 		},
 		{
-			name: "no such host", unavailable: true, want: []string{"no answer"},
-			prepare: func(t *Target, _ *httptest.Server) { t.Config.Host = "https://capplunder.invalid" },
+			name: "no such host", unavailable: true, want: []string{"no answer", "no such host"},
+			prepare: func(t *Target, _ *httptest.Server) {
+				t.Config.Dial = func(context.Context, string, string) (net.Conn, error) {
+					return nil, &net.DNSError{Err: "no such host", Name: "cluster.example", IsNotFound: true}
+				}
+			},
 		},
 		{
 			name: "hangs", handler: hang, unavailable: true, want: []string{"no answer in time"},
 			prepare: func(t *Target, _ *httptest.Server) { t.Config.Timeout = 50 * time.Millisecond },
 		},
 		{
-			name: "hangs up", unavailable: true, want: []string{"no answer", "EOF"},
+			name: "hangs up", unavailable: true, want: []string{"no answer"}, // client-go asks again until the limit
 			handler: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 			prepare: func(t *Target, _ *httptest.Server) { t.Config.Timeout = 200 * time.Millisecond },
 		},
@@ -79,7 +83,7 @@ func TestExplain(t *testing.T) {
 			},
 		},
 		{name: "500", handler: status(500, metav1.StatusReasonInternalError, "etcd is away"), unavailable: true, want: []string{"no answer", "etcd is away"}},
-		{name: "503 of a proxy", handler: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, unavailable: true},
+		{name: "503 of a proxy", handler: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }, unavailable: true},
 		{name: "504", handler: status(504, metav1.StatusReasonTimeout, "too slow"), unavailable: true},
 		{name: "429", handler: status(429, metav1.StatusReasonTooManyRequests, "slow down"), unavailable: true},
 		{
