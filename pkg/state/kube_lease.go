@@ -249,6 +249,11 @@ func (l *leaseLock) locked(current *coordinationv1.Lease) error {
 	return &LockedError{Store: l.what + " of " + l.client.Target.String(), Holder: said.Holder}
 }
 
+func (l *leaseLock) lost(current *coordinationv1.Lease) error {
+	said, _ := holderSaid(current)
+	return &LockLostError{What: l.what, Holder: said.Holder}
+}
+
 // observation says what is waited for.
 func (l *leaseLock) observation(current *coordinationv1.Lease, w *watcher) string {
 	if current == nil {
@@ -320,7 +325,7 @@ type heldLease struct {
 	stop context.CancelFunc
 	done chan struct{}         // closed when the renewing has ended
 	last *coordinationv1.Lease // as last written; the renewing goroutine's until done
-	lost error                 // *LockLostError, after done
+	gone error                 // *LockLostError, after done
 }
 
 // hold begins the renewing. It outlives ctx: whoever was interrupted still has things
@@ -330,9 +335,9 @@ func (l *leaseLock) hold(ctx context.Context, taken *coordinationv1.Lease, lost 
 	h := &heldLease{leaseLock: l, stop: stop, done: make(chan struct{}), last: taken}
 	go func() {
 		defer close(h.done)
-		h.lost = h.keep(ctx)
-		if h.lost != nil {
-			lost(h.lost)
+		h.gone = h.keep(ctx)
+		if h.gone != nil {
+			lost(h.gone)
 		}
 	}()
 	return h
@@ -404,31 +409,34 @@ func (h *heldLease) renew(ctx context.Context) error {
 				return err
 			}
 		default:
-			said, _ := holderSaid(current)
-			return &LockLostError{What: h.what, Holder: said.Holder}
+			return h.lost(current)
 		}
 		h.last = current
 	}
 }
 
 // giveBack ends the renewing and releases the lock. It does not hang while the cluster
-// does not answer. A lock that was lost is not ours to release: then lost says so.
-func (h *heldLease) giveBack(ctx context.Context) (lost, err error) {
+// does not answer. A lock that was lost is not ours to release: then the error is a
+// *LockLostError, the one that lost was called with if it was.
+func (h *heldLease) giveBack(ctx context.Context) error {
 	h.stop()
 	<-h.done
-	if h.lost != nil {
-		return h.lost, nil
+	if h.gone != nil {
+		return h.gone
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseLimit)
 	defer cancel()
-	if err := h.release(ctx, h.last); err != nil {
-		return nil, fmt.Errorf("unlock %s (it unlocks itself within %s): %w", h.what, h.duration, err)
+	err := h.release(ctx, h.last)
+	var gone *LockLostError
+	if err == nil || errors.As(err, &gone) {
+		return err
 	}
-	return nil, nil
+	return fmt.Errorf("unlock %s (it unlocks itself within %s): %w", h.what, h.duration, err)
 }
 
-// release clears the holder if that is us. current is the Lease as last seen, or nil
-// to look first. The object stays, so that the next one need not create it.
+// release clears the holder if that is us; if it is somebody else the error is a
+// *LockLostError. current is the Lease as last seen, or nil to look first. The object
+// stays, so that the next one need not create it.
 func (l *leaseLock) release(ctx context.Context, current *coordinationv1.Lease) error {
 	for {
 		if current == nil {
@@ -437,8 +445,12 @@ func (l *leaseLock) release(ctx context.Context, current *coordinationv1.Lease) 
 				return err
 			}
 		}
-		if holderOf(current) != l.identity {
+		switch holderOf(current) {
+		case l.identity:
+		case "":
 			return nil
+		default:
+			return l.lost(current)
 		}
 		next := current.DeepCopy()
 		nobody := ""

@@ -281,7 +281,7 @@ func (s *leaseServer) lockFrom(t *testing.T, identity string) (context.Context, 
 	if err != nil {
 		return nil, nil, err
 	}
-	return held, func() error { _, err := h.giveBack(held); return err }, nil
+	return held, func() error { return h.giveBack(held) }, nil
 }
 
 func TestWaitingThroughAnOutage(t *testing.T) {

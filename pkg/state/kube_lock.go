@@ -100,7 +100,7 @@ func (l locks) clusters(ctx context.Context, req capi.LockRequest) (held context
 	var taken []*heldLease
 	unlock = sync.OnceValue(func() error {
 		defer cancel(context.Canceled)
-		return giveBackAll(ctx, taken)
+		return giveBackAll(held, taken)
 	})
 	patience := time.Now().Add(max(req.Patience, 0))
 	for _, key := range keys {
@@ -119,12 +119,16 @@ func (l locks) clusters(ctx context.Context, req capi.LockRequest) (held context
 }
 
 // giveBackAll releases locks at the same time, so that a cluster that does not answer
-// is waited for only once. A lock that was lost has been told of by then.
-func giveBackAll(ctx context.Context, taken []*heldLease) error {
+// is waited for only once. What held ended with was told already.
+func giveBackAll(held context.Context, taken []*heldLease) error {
 	errs := make([]error, len(taken))
 	var wg sync.WaitGroup
 	for i, h := range taken {
-		wg.Go(func() { _, errs[i] = h.giveBack(ctx) })
+		wg.Go(func() {
+			if err := h.giveBack(held); err != nil && !errors.Is(err, context.Cause(held)) {
+				errs[i] = err
+			}
+		})
 	}
 	wg.Wait()
 	return errors.Join(errs...)
@@ -140,10 +144,7 @@ func (l locks) server(ctx context.Context, rawURL string) (unlock func() error, 
 	if err != nil {
 		return nil, err
 	}
-	return sync.OnceValue(func() error {
-		lost, err := h.giveBack(ctx)
-		return errors.Join(lost, err)
-	}), nil
+	return sync.OnceValue(func() error { return h.giveBack(ctx) }), nil
 }
 
 // clusterLeaseName is the name of the Lease that locks a cluster.
