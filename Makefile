@@ -37,7 +37,7 @@ build: ## Build bin/capplunder
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/capplunder ./cmd/capplunder
 
 .PHONY: test
-test: $(KUBE_TOOLS) ## Run all tests with the race detector; edits no file, needs no network
+test: $(KUBE_TOOLS) ## Run all tests with the race detector; edits no file; needs no network after kube-tools
 	go test -race -timeout 30m $(PACKAGES)
 
 .PHONY: lint

@@ -87,32 +87,32 @@ func Writes(events []AuditEvent) []AuditEvent {
 // since the server started, in the order of the answers. Watches are in it when they have
 // ended. On a shared server it has the requests of all tests that run at the same time:
 // look at the namespace or the user.
-func (e *Env) Audit(t testing.TB) []AuditEvent {
-	t.Helper()
-	events, _, err := e.readAudit(t.Context(), e.auditStart(t.Name()))
+func (e *Env) Audit(tb testing.TB) []AuditEvent {
+	tb.Helper()
+	events, _, err := e.readAudit(tb.Context(), e.auditStart(tb.Name()))
 	if err != nil {
-		t.Fatalf("kubetest: audit log: %v", err)
+		tb.Fatalf("kubetest: audit log: %v", err)
 	}
 	return events
 }
 
 // ResetAudit makes Audit begin here for this test and its subtests.
-func (e *Env) ResetAudit(t testing.TB) {
-	t.Helper()
-	_, end, err := e.readAudit(t.Context(), e.auditStart(t.Name()))
+func (e *Env) ResetAudit(tb testing.TB) {
+	tb.Helper()
+	_, end, err := e.readAudit(tb.Context(), e.auditStart(tb.Name()))
 	if err != nil {
-		t.Fatalf("kubetest: audit log: %v", err)
+		tb.Fatalf("kubetest: audit log: %v", err)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.auditStarts == nil {
 		e.auditStarts = map[string]int64{}
 	}
-	e.auditStarts[t.Name()] = end
-	t.Cleanup(func() { // with -count the name comes again
+	e.auditStarts[tb.Name()] = end
+	tb.Cleanup(func() { // with -count the name comes again
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		delete(e.auditStarts, t.Name())
+		delete(e.auditStarts, tb.Name())
 	})
 }
 

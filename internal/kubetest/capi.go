@@ -41,8 +41,8 @@ func (c capiChoice) equal(o capiChoice) bool {
 // It returns when they can be used, and may be called again.
 //
 // A shared server has one version for good: ask for it with ServerWith.
-func (e *Env) InstallCAPI(t testing.TB, version string, serve ...string) {
-	t.Helper()
+func (e *Env) InstallCAPI(tb testing.TB, version string, serve ...string) {
+	tb.Helper()
 	choice := capiChoice{version, slices.Clone(serve)}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -50,10 +50,10 @@ func (e *Env) InstallCAPI(t testing.TB, version string, serve ...string) {
 		return
 	}
 	if e.shared {
-		t.Fatalf("kubetest: other tests use this API server too; take ServerWith(t, %q) or a Private one", version)
+		tb.Fatalf("kubetest: other tests use this API server too; take ServerWith(t, %q) or a Private one", version)
 	}
-	if err := e.installCAPI(t.Context(), version, serve); err != nil {
-		t.Fatal(err)
+	if err := e.installCAPI(tb.Context(), version, serve); err != nil {
+		tb.Fatal(err)
 	}
 	e.capi = choice
 }

@@ -16,13 +16,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
-	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 )
 
 // startTimeout is for a machine that has much else to do; a server that is well takes
@@ -43,6 +41,8 @@ type Env struct {
 	plane  *envtest.ControlPlane // knows how to make users
 	reaper *reaper
 
+	logFiles []*os.File // closed when the server has stopped
+
 	mu          sync.Mutex // guards what follows, and the making of users
 	capi        capiChoice
 	auditStarts map[string]int64 // by test: where in the log Audit begins to read
@@ -54,7 +54,6 @@ func start(o options) (*Env, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctrllog.SetLogger(logr.Discard()) // else envtest's library complains on stderr after 30 s
 	var env *Env
 	for range 5 { // somebody else may take the port just now
 		var taken bool
@@ -151,8 +150,8 @@ func startOnce(tools tools, o options) (_ *Env, taken bool, err error) {
 	return e, false, e.waitForNamespaces()
 }
 
-// stop ends both processes and removes their files. Both are killed: nothing of theirs
-// is needed any more, and an orderly end takes as long as the slowest watcher.
+// stop ends both processes, and the reaper removes their files. They are killed: nothing
+// of theirs is needed any more, and an orderly end takes as long as the slowest watcher.
 func (e *Env) stop() error {
 	var errs []error
 	if e.api != nil {
@@ -161,8 +160,10 @@ func (e *Env) stop() error {
 	if e.etcd != nil {
 		errs = append(errs, e.reaper.kill("etcd"), ignoreGone(e.etcd.Stop()))
 	}
-	errs = append(errs, e.reaper.stop(), os.RemoveAll(e.dir))
-	return errors.Join(errs...)
+	for _, file := range e.logFiles {
+		errs = append(errs, file.Close())
+	}
+	return errors.Join(append(errs, e.reaper.stop())...)
 }
 
 // killAPIServer returns when the process is gone, which envtest's Stop waits for.
@@ -172,62 +173,62 @@ func (e *Env) killAPIServer() error {
 
 // StopAPIServer ends the API server as a crash would, in the middle of whatever it does;
 // etcd stays. Connections are refused from now on.
-func (e *Env) StopAPIServer(t testing.TB) {
-	t.Helper()
-	e.private(t)
+func (e *Env) StopAPIServer(tb testing.TB) {
+	tb.Helper()
+	e.private(tb)
 	if err := e.killAPIServer(); err != nil {
-		t.Fatalf("kubetest: stopping the API server: %v", err)
+		tb.Fatalf("kubetest: stopping the API server: %v", err)
 	}
 }
 
 // StartAPIServer starts the API server again after StopAPIServer: on the same port, with
 // the same data and the same users.
-func (e *Env) StartAPIServer(t testing.TB) {
-	t.Helper()
-	e.private(t)
+func (e *Env) StartAPIServer(tb testing.TB) {
+	tb.Helper()
+	e.private(tb)
 	if err := e.api.Start(); err != nil {
-		t.Fatalf("kubetest: starting the API server again: %v%s", err, e.lastWords())
+		tb.Fatalf("kubetest: starting the API server again: %v%s", err, e.lastWords())
 	}
 }
 
 // PauseAPIServer makes the API server hang until ResumeAPIServer: connections are
 // accepted and nothing is answered.
-func (e *Env) PauseAPIServer(t testing.TB) {
-	t.Helper()
-	e.private(t)
+func (e *Env) PauseAPIServer(tb testing.TB) {
+	tb.Helper()
+	e.private(tb)
 	if err := e.reaper.signal("kube-apiserver", syscall.SIGSTOP); err != nil {
-		t.Fatalf("kubetest: pausing the API server: %v", err)
+		tb.Fatalf("kubetest: pausing the API server: %v", err)
 	}
 }
 
 // ResumeAPIServer ends PauseAPIServer. What was asked in between is answered now.
-func (e *Env) ResumeAPIServer(t testing.TB) {
-	t.Helper()
-	e.private(t)
+func (e *Env) ResumeAPIServer(tb testing.TB) {
+	tb.Helper()
+	e.private(tb)
 	if err := e.reaper.signal("kube-apiserver", syscall.SIGCONT); err != nil {
-		t.Fatalf("kubetest: resuming the API server: %v", err)
+		tb.Fatalf("kubetest: resuming the API server: %v", err)
 	}
 }
 
-func (e *Env) private(t testing.TB) {
-	t.Helper()
+func (e *Env) private(tb testing.TB) {
+	tb.Helper()
 	if e.shared {
-		t.Fatal("kubetest: other tests use this API server too; take a Private one")
+		tb.Fatal("kubetest: other tests use this API server too; take a Private one")
 	}
 }
 
 // Namespace is a fresh namespace for the test. It is left behind: without a controller
 // manager nothing would finish its deletion, and the server goes anyway.
-func (e *Env) Namespace(t testing.TB) string {
-	t.Helper()
+func (e *Env) Namespace(tb testing.TB) string {
+	tb.Helper()
 	client, err := kubernetes.NewForConfig(e.Config)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	namespace, err := client.CoreV1().Namespaces().Create(t.Context(),
+	namespace, err := client.CoreV1().Namespaces().Create(tb.Context(),
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "test-"}}, metav1.CreateOptions{})
 	if err != nil {
-		t.Fatalf("kubetest: creating a namespace: %v", err)
+		tb.Fatalf("kubetest: creating a namespace: %v", err)
 	}
 	return namespace.Name
 }
@@ -272,7 +273,11 @@ func freePort() (int, error) {
 func (e *Env) path(name string) string { return filepath.Join(e.dir, name) }
 
 func (e *Env) logFile(name string) (*os.File, error) {
-	return os.OpenFile(e.path(name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	file, err := os.OpenFile(e.path(name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err == nil {
+		e.logFiles = append(e.logFiles, file)
+	}
+	return file, err
 }
 
 // logs are the files that the two processes write to.

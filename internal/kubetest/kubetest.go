@@ -28,6 +28,9 @@ import (
 	"slices"
 	"sync"
 	"testing"
+
+	"github.com/go-logr/logr"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 )
 
 // shared are the servers that the tests of one binary share, by the version of Cluster
@@ -44,6 +47,7 @@ var shared struct {
 // returns the exit code. The servers are started by the first test that asks for one.
 // A test binary that dies (a panic, a timeout, a signal) takes its servers with it as well.
 func Main(m *testing.M) int {
+	ctrllog.SetLogger(logr.Discard()) // else envtest's library complains on stderr after 30 s
 	shared.Lock()
 	shared.running = true
 	shared.Unlock()
@@ -69,32 +73,32 @@ func stopShared() error {
 
 // Server is the API server that the tests of this package share, without Cluster API.
 // The first call starts it.
-func Server(t testing.TB) *Env {
-	t.Helper()
-	return ServerWith(t, "")
+func Server(tb testing.TB) *Env {
+	tb.Helper()
+	return ServerWith(tb, "")
 }
 
 // ServerWith is the shared API server that has the resource definitions of one version
 // of Cluster API, such as CAPIv1beta1; each version has a server of its own. With serve,
 // see InstallCAPI, so has each choice of API versions.
-func ServerWith(t testing.TB, version string, serve ...string) *Env {
-	t.Helper()
+func ServerWith(tb testing.TB, version string, serve ...string) *Env {
+	tb.Helper()
 	shared.Lock()
 	defer shared.Unlock()
 	if !shared.running {
-		t.Fatal("kubetest: this package needs: func TestMain(m *testing.M) { os.Exit(kubetest.Main(m)) }")
+		tb.Fatal("kubetest: this package needs: func TestMain(m *testing.M) { os.Exit(kubetest.Main(m)) }")
 	}
 	key := fmt.Sprint(append([]string{version}, serve...))
 	if env := shared.envs[key]; env != nil {
 		return env
 	}
 	if shared.err != nil {
-		t.Fatal(shared.err)
+		tb.Fatal(shared.err)
 	}
 	env, err := startShared(version, serve)
 	if err != nil {
 		shared.err = err
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	env.shared = true
 	if shared.envs == nil {
@@ -118,19 +122,19 @@ func startShared(version string, serve []string) (*Env, error) {
 
 // Private is an API server of one test alone, which may stop it and start it again, and
 // whose audit log holds nobody else's requests. It ends with the test.
-func Private(t testing.TB, opts ...Option) *Env {
-	t.Helper()
+func Private(tb testing.TB, opts ...Option) *Env {
+	tb.Helper()
 	var o options
 	for _, opt := range opts {
 		opt(&o)
 	}
 	env, err := start(o)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := env.stop(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return env

@@ -330,7 +330,7 @@ func TestMissingTools(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Chdir(filepath.Join(dir, "pkg"))
-	got := failure(t, func(t testing.TB) { kubetest.Private(t) })
+	got := failure(t, func(tb testing.TB) { kubetest.Private(tb) })
 	if want := filepath.Join(dir, ".cache", "kube", "etcd") + " is missing; run: make kube-tools"; !strings.Contains(got, want) {
 		t.Errorf("the test failed with %q, want %q", got, want)
 	}

@@ -25,16 +25,19 @@ type reaper struct {
 	pipe  io.Closer
 }
 
+// The folder is moved away first: a wrapper that comes to write later finds no place for
+// its ID, and gives up.
 const reaperScript = `
 cat >/dev/null
-for f in "$1"/*.pid; do
+mv "$1" "$1.gone"
+for f in "$1.gone"/*.pid; do
 	if [ -e "$f" ]; then kill -9 "$(cat "$f")" 2>/dev/null; fi
 done
-rm -rf "$1"
+rm -rf "$1.gone"
 `
 
 func startReaper(dir string) (*reaper, error) {
-	shell := exec.Command("/bin/sh", "-c", reaperScript, "kubetest-reaper", dir) //nolint:noctx // it must outlive every context of the tests
+	shell := exec.Command("/bin/sh", "-c", reaperScript, "kubetest-reaper", dir) // it outlives every context of the tests
 	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}                      // Ctrl-C is for the tests
 	pipe, err := shell.StdinPipe()
 	if err != nil {
@@ -49,7 +52,7 @@ func startReaper(dir string) (*reaper, error) {
 // wrap is the path of a program that writes its process ID down and becomes binary.
 func (r *reaper) wrap(name, binary string) (string, error) {
 	path := filepath.Join(r.dir, name)
-	script := fmt.Sprintf("#!/bin/sh\necho $$ >'%s'\nexec '%s' \"$@\"\n", r.pidFile(name), binary)
+	script := fmt.Sprintf("#!/bin/sh\nset -e\necho $$ >'%s'\nexec '%s' \"$@\"\n", r.pidFile(name), binary)
 	return path, os.WriteFile(path, []byte(script), 0o700)
 }
 
@@ -80,7 +83,7 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// stop ends the reaper itself, after it has looked once more.
+// stop ends the reaper itself, which then removes the folder.
 func (r *reaper) stop() error {
 	return errors.Join(r.pipe.Close(), r.shell.Wait())
 }

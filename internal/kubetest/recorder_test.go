@@ -25,7 +25,7 @@ func (r *recorder) Fatal(args ...any) {
 func (r *recorder) Fatalf(format string, args ...any) { r.Fatal(fmt.Sprintf(format, args...)) }
 
 // failure is what a helper says when it is misused.
-func failure(t *testing.T, misuse func(t testing.TB)) string {
+func failure(t *testing.T, misuse func(tb testing.TB)) string {
 	t.Helper()
 	rec := &recorder{TB: t}
 	done := make(chan struct{})
@@ -41,11 +41,11 @@ func failure(t *testing.T, misuse func(t testing.TB)) string {
 func TestSharedIsShared(t *testing.T) {
 	t.Parallel()
 	kube := kubetest.Server(t)
-	for name, misuse := range map[string]func(t testing.TB){
-		"stop":    func(t testing.TB) { kube.StopAPIServer(t) },
-		"start":   func(t testing.TB) { kube.StartAPIServer(t) },
-		"pause":   func(t testing.TB) { kube.PauseAPIServer(t) },
-		"install": func(t testing.TB) { kube.InstallCAPI(t, kubetest.CAPIv1beta1) },
+	for name, misuse := range map[string]func(tb testing.TB){
+		"stop":    func(tb testing.TB) { kube.StopAPIServer(tb) },
+		"start":   func(tb testing.TB) { kube.StartAPIServer(tb) },
+		"pause":   func(tb testing.TB) { kube.PauseAPIServer(tb) },
+		"install": func(tb testing.TB) { kube.InstallCAPI(tb, kubetest.CAPIv1beta1) },
 	} {
 		if got := failure(t, misuse); !strings.Contains(got, "a Private one") {
 			t.Errorf("%s: %q", name, got)

@@ -31,69 +31,69 @@ func (e *Env) newUser(name string, groups ...string) (*rest.Config, error) {
 
 // UserConfig is the configuration of a user who has no rights but what RBAC gives to the
 // name, its groups and everybody.
-func (e *Env) UserConfig(t testing.TB, user string, groups ...string) *rest.Config {
-	t.Helper()
+func (e *Env) UserConfig(tb testing.TB, user string, groups ...string) *rest.Config {
+	tb.Helper()
 	config, err := e.newUser(user, groups...)
 	if err != nil {
-		t.Fatalf("kubetest: user %s: %v", user, err)
+		tb.Fatalf("kubetest: user %s: %v", user, err)
 	}
 	return config
 }
 
 // Kubeconfig is the path of the administrator's kubeconfig file, mode 0600, with one
 // context, "kubetest", in the namespace default.
-func (e *Env) Kubeconfig(t testing.TB) string {
-	t.Helper()
-	return WriteKubeconfig(t, e.Config, metav1.NamespaceDefault)
+func (e *Env) Kubeconfig(tb testing.TB) string {
+	tb.Helper()
+	return WriteKubeconfig(tb, e.Config, metav1.NamespaceDefault)
 }
 
 // UserKubeconfig is likewise that of a user without rights, see UserConfig.
-func (e *Env) UserKubeconfig(t testing.TB, user string, groups ...string) string {
-	t.Helper()
-	return WriteKubeconfig(t, e.UserConfig(t, user, groups...), metav1.NamespaceDefault)
+func (e *Env) UserKubeconfig(tb testing.TB, user string, groups ...string) string {
+	tb.Helper()
+	return WriteKubeconfig(tb, e.UserConfig(tb, user, groups...), metav1.NamespaceDefault)
 }
 
 // WriteKubeconfig writes a kubeconfig file, mode 0600, into a folder of the test's. Its
 // only context is "kubetest", in the namespace.
-func WriteKubeconfig(t testing.TB, config *rest.Config, namespace string) string {
-	t.Helper()
+func WriteKubeconfig(tb testing.TB, config *rest.Config, namespace string) string {
+	tb.Helper()
 	const name = "kubetest"
 	file := clientcmdapi.NewConfig()
 	file.Clusters[name] = &clientcmdapi.Cluster{Server: config.Host, CertificateAuthorityData: config.CAData}
 	file.AuthInfos[name] = &clientcmdapi.AuthInfo{ClientCertificateData: config.CertData, ClientKeyData: config.KeyData}
 	file.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: name, Namespace: namespace}
 	file.CurrentContext = name
-	path := filepath.Join(t.TempDir(), "kubeconfig")
+	path := filepath.Join(tb.TempDir(), "kubeconfig")
 	if err := clientcmd.WriteToFile(*file, path); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return path
 }
 
-// Kubectl runs kubectl and returns what it printed. A kubectl that fails fails the test.
-func (e *Env) Kubectl(t testing.TB, kubeconfig string, args ...string) (stdout string) {
-	t.Helper()
-	stdout, stderr, err := e.TryKubectl(t, kubeconfig, args...)
+// Kubectl runs kubectl and returns what it printed. The test fails if kubectl does.
+func (e *Env) Kubectl(tb testing.TB, kubeconfig string, args ...string) (stdout string) {
+	tb.Helper()
+	stdout, stderr, err := e.TryKubectl(tb, kubeconfig, args...)
 	if err != nil {
-		t.Fatalf("kubectl %s: %v\n%s%s", strings.Join(args, " "), err, stdout, stderr)
+		tb.Fatalf("kubectl %s: %v\n%s%s", strings.Join(args, " "), err, stdout, stderr)
 	}
 	return stdout
 }
 
 // TryKubectl is Kubectl for commands that may fail; err is of type *exec.ExitError then.
-func (e *Env) TryKubectl(t testing.TB, kubeconfig string, args ...string) (stdout, stderr string, err error) {
-	t.Helper()
+func (e *Env) TryKubectl(tb testing.TB, kubeconfig string, args ...string) (stdout, stderr string, err error) {
+	tb.Helper()
 	tools, err := findTools()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	// kubectl keeps what the server serves in its home for hours; tests change that.
-	home, err := os.MkdirTemp(e.dir, "home-")
+	// kubectl keeps what the server serves in its home for hours; tests change that. The
+	// home goes with the server.
+	home, err := os.MkdirTemp(e.dir, "home-") //nolint:usetesting // cleanups call this too
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	defer os.RemoveAll(home)                                                            //nolint:errcheck // the server's folder goes with all that is in it
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute) // cleanups call it too
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, tools.kubectl, args...)
 	cmd.Env = []string{"KUBECONFIG=" + kubeconfig, "HOME=" + home}
