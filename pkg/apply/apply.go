@@ -294,7 +294,7 @@ func unknownBootConfig(name string, cfg wire.ServerConfig) error {
 
 func (r *run) announce() {
 	e := event.Event{Type: event.PlanReady}
-	wipes := 0
+	wipes, forced := 0, false
 	for _, m := range r.machines {
 		p := event.PlannedMachine{Machine: m.key.String(), Role: capi.RoleWorker}
 		if m.rec.ControlPlane {
@@ -302,6 +302,7 @@ func (r *run) announce() {
 		}
 		if m.deleting {
 			wipes++
+			forced = forced || m.forced
 			p.Steps = m.removal()
 		} else {
 			p.Role, p.Steps = m.plan.Machine.Role(), m.plan.Steps
@@ -310,6 +311,8 @@ func (r *run) announce() {
 	}
 	e.Message = machineCount(len(r.machines)) + " on " + r.server.URL()
 	switch {
+	case forced: // all of them, then
+		e.Message = machineCount(wipes) + " to give up without a wipe on " + r.server.URL()
 	case wipes == len(r.machines) && wipes > 0:
 		e.Message = machineCount(wipes) + " to wipe on " + r.server.URL()
 	case wipes > 0:
