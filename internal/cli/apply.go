@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/plunder-app/capplunder/pkg/apply"
+	"github.com/plunder-app/capplunder/pkg/apply/event"
 	"github.com/plunder-app/capplunder/pkg/capi"
 	"github.com/plunder-app/capplunder/pkg/state"
 	"github.com/plunder-app/capplunder/pkg/translate"
@@ -189,7 +190,7 @@ func runApply(ctx context.Context, o *applyOptions) error {
 	if o.dryRun {
 		return f.printPlan(ctx, out, set, plan, store)
 	}
-	server, err := f.Server(true)
+	server, err := f.Server(ctx, true)
 	if err != nil {
 		return err
 	}
@@ -297,14 +298,23 @@ func identity(doc capi.Document) (string, error) {
 
 // printResult prints the machines of a run, unless events were printed instead.
 func (f *factory) printResult(out output, res apply.Result) error {
-	if out.format == formatJSON || len(res.Machines) == 0 {
+	if out.format == formatJSON {
 		return nil
 	}
-	records := make([]capi.Record, len(res.Machines))
-	for i, m := range res.Machines {
-		records[i] = m.Record
+	var records []capi.Record
+	for _, m := range res.Machines {
+		if m.Outcome != event.Deleted {
+			records = append(records, m.Record)
+		}
 	}
-	return f.show(out, machineList(records, severalNamespaces(records)), false)
+	var err error
+	if len(records) > 0 {
+		err = f.show(out, machineList(records, severalNamespaces(records)), false)
+	}
+	if err != nil || out.format == formatName { // names are those of machines that there are
+		return err
+	}
+	return f.printDeleted(out, res)
 }
 
 func severalNamespaces(records []capi.Record) bool {

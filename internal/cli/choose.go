@@ -121,7 +121,7 @@ func (f *factory) chooseStore() (*kube.Target, error) {
 	case o.store == storeAuto && o.stateDir != "":
 		return nil, nil
 	}
-	target, err := kube.Find(kube.Options{Kubeconfig: o.kubeconfig, Context: o.kubeContext, UserAgent: userAgent(), Getenv: f.getenv})
+	target, err := f.target()
 	switch {
 	case err == nil:
 		return target, nil
@@ -131,6 +131,11 @@ func (f *factory) chooseStore() (*kube.Target, error) {
 		return nil, nextError{failing(fmt.Errorf("--store %s: %w", storeKubernetes, err)), f.commandLine() + " --kubeconfig FILE"}
 	}
 	return nil, f.unusable(err)
+}
+
+// target is the cluster that is meant, whatever the store is. Nothing is asked of it.
+func (f *factory) target() (*kube.Target, error) {
+	return kube.Find(kube.Options{Kubeconfig: f.opts.kubeconfig, Context: f.opts.kubeContext, UserAgent: userAgent(), Getenv: f.getenv})
 }
 
 // source says what a setting's value comes from: "flag --x", "CAPPLUNDER_X", a file,

@@ -10,6 +10,7 @@ import (
 
 	"github.com/plunder-app/capplunder/internal/ui"
 	"github.com/plunder-app/capplunder/pkg/apply"
+	"github.com/plunder-app/capplunder/pkg/apply/event"
 	"github.com/plunder-app/capplunder/pkg/capi"
 )
 
@@ -111,7 +112,7 @@ func runDeleteMachine(ctx context.Context, o *deleteMachineOptions) error {
 		}
 		seen[k] = true
 	}
-	server, err := f.Server(true)
+	server, err := f.Server(ctx, true)
 	if err != nil {
 		return err
 	}
@@ -183,7 +184,7 @@ func (f *factory) printDeleted(out output, res apply.Result) error {
 		return nil
 	}
 	for _, m := range res.Machines {
-		if m.Err != nil {
+		if m.Outcome != event.Deleted {
 			continue
 		}
 		text := "machine/" + m.Record.Name

@@ -13,6 +13,7 @@ import (
 	"github.com/plunder-app/capplunder/pkg/apply"
 	"github.com/plunder-app/capplunder/pkg/apply/wait"
 	"github.com/plunder-app/capplunder/pkg/capi"
+	"github.com/plunder-app/capplunder/pkg/install"
 	"github.com/plunder-app/capplunder/pkg/kube"
 	"github.com/plunder-app/capplunder/pkg/plunder/wire"
 	"github.com/plunder-app/capplunder/pkg/state"
@@ -127,6 +128,7 @@ func errorExitCode(err error) int {
 		contract     *kube.ContractError
 		missing      *state.MissingError
 		rejected     *state.RefusedError
+		harmful      *install.RefusedError
 		mine         *kubeconfig.ConflictError
 		timeout      *wait.TimeoutError
 		refused      *wire.RefusedError
@@ -137,7 +139,7 @@ func errorExitCode(err error) int {
 	case errors.As(err, &usage), errors.As(err, &input), errors.As(err, &noRecord),
 		errors.As(err, &version), errors.As(err, &missing), errors.As(err, &rejected):
 		return exitUsage
-	case errors.As(err, &notConfirmed), errors.As(err, &safety), errors.As(err, &claimed), errors.As(err, &taken), errors.As(err, &mine):
+	case errors.As(err, &notConfirmed), errors.As(err, &safety), errors.As(err, &claimed), errors.As(err, &taken), errors.As(err, &mine), errors.As(err, &harmful):
 		return exitRefused
 	case errors.As(err, &locked):
 		return exitLocked

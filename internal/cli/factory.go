@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"regexp"
 	"slices"
 	"strings"
@@ -112,8 +113,8 @@ func (s *server) Close() error {
 const retryFor = 3 * time.Second
 
 // Server connects to the plunder server, or to simulated machines. No request is
-// sent yet. keep says that changes to simulated machines are to be kept.
-func (f *factory) Server(keep bool) (*server, error) {
+// sent to it yet. keep says that changes to simulated machines are to be kept.
+func (f *factory) Server(ctx context.Context, keep bool) (*server, error) {
 	opts := []plunder.Option{plunder.WithUserAgent(userAgent()), plunder.WithRetryFor(retryFor)}
 	if f.opts.verbosity >= verbosityRequests {
 		opts = append(opts, plunder.WithLogf(f.io.Err.Linef))
@@ -121,7 +122,7 @@ func (f *factory) Server(keep bool) (*server, error) {
 	if f.opts.simulate {
 		return f.simulatedServer(keep, opts)
 	}
-	cfg, err := f.plunderConfig()
+	cfg, err := f.plunderConfig(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -138,8 +139,19 @@ const (
 	verbosityRequests     = 4
 )
 
-func (f *factory) plunderConfig() (plunder.Config, error) {
+func (f *factory) plunderConfig(ctx context.Context) (plunder.Config, error) {
 	cfg := plunder.Config{}
+	secret, err := f.plunderSecret()
+	if err != nil {
+		return cfg, err
+	}
+	if secret != nil {
+		if cfg, err = f.readSecret(ctx, *secret); err != nil {
+			return cfg, err
+		}
+		cfg.URL, cfg.AllowHTTP = f.opts.url, f.opts.insecureHTTP
+		return cfg, nil
+	}
 	explicit := f.opts.plunderConfig
 	if explicit == f.getenv(plunder.ConfigEnv) {
 		explicit = "" // found again by FindConfig, whose errors then name the variable

@@ -16,9 +16,9 @@ import (
 // getClient makes its client when it is first asked for.
 type getClient struct{ client *server }
 
-func (o *getOptions) server() (*server, error) {
+func (o *getOptions) server(ctx context.Context) (*server, error) {
 	if o.client.client == nil {
-		client, err := o.f.Server(false)
+		client, err := o.f.Server(ctx, false)
 		if err != nil {
 			return nil, err
 		}
@@ -45,7 +45,7 @@ again; one that was not seen for ten minutes is probably gone.`,
 		example: `  capplunder get unleased
   capplunder get unleased --watch`,
 		fetch: func(ctx context.Context, o *getOptions) (list, error) {
-			client, err := o.server()
+			client, err := o.server(ctx)
 			if err != nil {
 				return list{}, err
 			}
@@ -80,7 +80,7 @@ func leasesResource() resource {
 		short:   "Show addresses that plunder's DHCP server has given",
 		example: `  capplunder get leases`,
 		fetch: func(ctx context.Context, o *getOptions) (list, error) {
-			client, err := o.server()
+			client, err := o.server(ctx)
 			if err != nil {
 				return list{}, err
 			}
@@ -125,7 +125,7 @@ func deploymentsResource() resource {
 		example: `  capplunder get deployments
   capplunder get deployments -o yaml`,
 		fetch: func(ctx context.Context, o *getOptions) (list, error) {
-			client, err := o.server()
+			client, err := o.server(ctx)
 			if err != nil {
 				return list{}, err
 			}
@@ -156,7 +156,7 @@ PlunderMachine.`,
 		example: `  capplunder get bootconfigs
   capplunder get bootconfigs -o name`,
 		fetch: func(ctx context.Context, o *getOptions) (list, error) {
-			client, err := o.server()
+			client, err := o.server(ctx)
 			if err != nil {
 				return list{}, err
 			}

@@ -16,6 +16,7 @@ const name = "capplunder"
 // globals are the flags that every command has.
 type globals struct {
 	plunderConfig string
+	plunderSecret string
 	url           string
 	insecureHTTP  bool
 	stateDir      string
@@ -32,6 +33,7 @@ type globals struct {
 
 func (g *globals) addFlags(fs *pflag.FlagSet) {
 	fs.StringVarP(&g.plunderConfig, "plunder-config", "p", "", "`file` that says where the plunder server is and how to recognise it (default ./plunderclient.yaml, then $XDG_CONFIG_HOME/capplunder/plunderclient.yaml)")
+	fs.StringVar(&g.plunderSecret, "plunder-secret", "", "`NAMESPACE/NAME` of a secret in the Kubernetes cluster that has that file's content, as capplunder init stores it")
 	fs.StringVar(&g.url, "url", "", "`URL` of the plunder server, instead of the one in the plunder configuration")
 	fs.BoolVar(&g.insecureHTTP, "insecure-http", false, "allow plain http: everybody on the way can then read passwords and take machines over")
 	fs.StringVar(&g.stateDir, "state-dir", "", "`directory` of the local store (default $XDG_STATE_HOME/capplunder/state)")
@@ -72,6 +74,7 @@ the result.`,
 		newApplyCmd(f, nil),
 		newGetCmd(f),
 		newDeleteCmd(f),
+		newInitCmd(f, nil),
 		newSimulatorCmd(f, nil),
 		newConfigCmd(f),
 		newVersionCmd(f, nil),

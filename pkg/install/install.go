@@ -272,15 +272,15 @@ type RightsError struct{ *kube.ForbiddenError }
 
 func (e *RightsError) Error() string {
 	where := ""
-	if e.Namespace != "" {
+	if e.Namespace != "" && e.Resource != "namespaces" {
 		where = " in namespace " + e.Namespace
 	}
-	return fmt.Sprintf("%s: user %s may not %s %s%s: init is for administrators of the cluster", e.Target, e.User, e.Verb, e.Resource, where)
+	return fmt.Sprintf("%s: user %s may not %s %s%s: init is for administrators of the cluster, who can also apply what init -o yaml prints", e.Target, e.User, e.Verb, e.Resource, where)
 }
 
 func (e *RightsError) Unwrap() error { return e.Err }
 
 // NextCommand is what an administrator types instead.
 func (e *RightsError) NextCommand() string {
-	return "capplunder init -o yaml > capplunder.yaml    # for somebody who may: kubectl apply --server-side -f capplunder.yaml"
+	return "capplunder init -o yaml"
 }

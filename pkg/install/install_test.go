@@ -169,7 +169,7 @@ func TestLifecycle(t *testing.T) {
 		before := versions(t, c, everything)
 		_, err := PlanUninstall(t.Context(), c)
 		var refused *RefusedError
-		if !errors.As(err, &refused) || !isRefused(err, "PlunderMachine default/m00, ") || !isRefused(err, "and 2 more") || !strings.Contains(refused.Next, "capplunder delete machine") {
+		if !errors.As(err, &refused) || !isRefused(err, "PlunderMachine default/m00, ") || !isRefused(err, "and 2 more") || refused.Next != "capplunder get machines -A" {
 			t.Errorf("got %v", err)
 		}
 		if after := versions(t, c, everything); !slices.Equal(before, after) {
@@ -346,17 +346,5 @@ func TestManifestsForKubectl(t *testing.T) {
 	}
 	if r := install(t, dial(t, kubeconfig), Options{Standalone: true}); !r.all(Unchanged) {
 		t.Errorf("got %q", r)
-	}
-}
-
-func TestRedacted(t *testing.T) {
-	s := &Secret{Key: capi.Key{Namespace: "a", Name: "b"}, Data: []byte("private")}
-	o := s.object()
-	shown := fmt.Sprint(Redacted(o).Object)
-	if strings.Contains(shown, "cHJpdmF0ZQ") || !strings.Contains(shown, "<redacted, 7 bytes>") {
-		t.Errorf("got %s", shown)
-	}
-	if !strings.Contains(fmt.Sprint(o.Object), "cHJpdmF0ZQ") {
-		t.Error("the original was changed, too")
 	}
 }

@@ -45,22 +45,6 @@ func (s *Secret) object() *unstructured.Unstructured {
 	}}
 }
 
-// Redacted is a copy of an object that may be shown: secret data is replaced by its size.
-func Redacted(o *unstructured.Unstructured) *unstructured.Unstructured {
-	if o.GetKind() != "Secret" {
-		return o
-	}
-	o = o.DeepCopy()
-	data, _, _ := unstructured.NestedStringMap(o.Object, "data")
-	shown := map[string]any{}
-	for key, value := range data {
-		raw, _ := base64.StdEncoding.DecodeString(value) // it was encoded here
-		shown[key] = fmt.Sprintf("<redacted, %d bytes>", len(raw))
-	}
-	o.Object["data"] = shown
-	return o
-}
-
 // ReadSecret returns the configuration of the plunder client that a secret holds. A
 // secret without it is a *RefusedError, as is none.
 func ReadSecret(ctx context.Context, c *kube.Client, key capi.Key) ([]byte, error) {

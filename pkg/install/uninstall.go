@@ -100,7 +100,7 @@ func unused(ctx context.Context, c *kube.Client, definitions []*unstructured.Uns
 		for _, o := range objects.Items {
 			left = append(left, Name(&o))
 			if o.GetKind() == "PlunderMachine" {
-				next = "capplunder get machines -A    # and delete them: capplunder delete machine NAME"
+				next = "capplunder get machines -A"
 			}
 		}
 	}
@@ -110,7 +110,7 @@ func unused(ctx context.Context, c *kube.Client, definitions []*unstructured.Uns
 	case len(left) > shown:
 		left = append(left[:shown], fmt.Sprintf("and %d more", len(left)-shown))
 	}
-	return &RefusedError{Reason: "these are still there, and would be lost with their definitions: " + strings.Join(left, ", "), Next: next}
+	return &RefusedError{Reason: "these are still there, and would be lost with their definitions: " + strings.Join(left, ", ") + "; give machines back with capplunder delete machine", Next: next}
 }
 
 // defined is the resource of a definition, at the version that is stored.
