@@ -1,0 +1,268 @@
+package kube
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/plunder-app/capplunder/internal/kubetest"
+	definitions "github.com/plunder-app/capplunder/pkg/install"
+	"github.com/plunder-app/capplunder/pkg/kube"
+)
+
+// capi is the release of Cluster API whose CRDs most tests use: v1beta1 only.
+const capi = "v1.10.10"
+
+var installs sync.Map // *kubetest.Env -> *sync.Once
+
+// install puts the definitions and the role into a cluster, once.
+func install(t *testing.T, env *kubetest.Env) {
+	t.Helper()
+	once, _ := installs.LoadOrStore(env, new(sync.Once))
+	once.(*sync.Once).Do(func() {
+		target, err := kube.Find(kube.Options{Kubeconfig: env.Kubeconfig(t), UserAgent: "install", Getenv: func(string) string { return "" }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, err := kube.Dial(target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := definitions.Install(t.Context(), client, definitions.Options{}, func(string, string, string) {}); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// Two runs for two clusters at one plunder server with exactly as many machines as
+// both need: every machine is used, none twice.
+func TestTwoClustersShareOneRack(t *testing.T) {
+	env := kubetest.ServerWith(t, capi)
+	install(t, env)
+	const each = 25
+	r := newRack(t, 2*each)
+	sites := []*site{newSite(t, env, r, "v1beta1", each-1), newSite(t, env, r, "v1beta1", each-1)}
+	var wg sync.WaitGroup
+	for _, s := range sites {
+		wg.Go(func() {
+			if r := s.run(append(s.apply(), "--skip-kubernetes")...); r.code != 0 {
+				t.Errorf("%s", r)
+			}
+		})
+	}
+	wg.Wait()
+	macs := map[string]string{}
+	for _, s := range sites {
+		s.provisioned()
+		for name, rec := range s.records() {
+			if other, ok := macs[rec.MAC]; ok {
+				t.Errorf("%s is given to %s and to %s/%s", rec.MAC, other, s.namespace, name)
+			}
+			macs[rec.MAC] = s.namespace + "/" + name
+		}
+	}
+	if len(macs) != 2*each {
+		t.Errorf("%d machines are used, want %d", len(macs), 2*each)
+	}
+}
+
+// Two runs for one cluster: one works, the other is told who does, and exits 9.
+func TestTwoRunsForOneCluster(t *testing.T) {
+	env := kubetest.ServerWith(t, capi)
+	install(t, env)
+	s := newSite(t, env, newRack(t, 2), "v1beta1", 0)
+	var once sync.Once
+	var second run
+	first := s.start(s.apply(), nil, func(line string) {
+		var e struct{ Type, Step string }
+		if err := json.Unmarshal([]byte(line), &e); err != nil || e.Type != "Started" || e.Step != "deployment" {
+			return
+		}
+		once.Do(func() { second = s.run(s.apply()...) })
+	})
+	if first.code != 0 {
+		t.Fatalf("the first: %s", first)
+	}
+	// It may have waited for a sign of life so long that the first was done.
+	if second.code != 9 && second.code != 0 || second.code == 9 && !strings.Contains(second.stderr, "capplunder apply") {
+		t.Errorf("the second: %s", second)
+	}
+	s.provisioned()
+}
+
+// A run that has nothing to do sends no write to Kubernetes, whatever the versions.
+func TestSecondRunWritesNothing(t *testing.T) {
+	for _, v := range []struct {
+		release, version string
+	}{{capi, "v1beta1"}, {"v1.14.2", "v1beta2"}, {"v0.4.8", "v1alpha4"}, {"v0.3.25", "v1alpha3"}} {
+		t.Run(v.version, func(t *testing.T) {
+			env := kubetest.ServerWith(t, v.release)
+			install(t, env)
+			s := newSite(t, env, newRack(t, 3), v.version, 1)
+			s.must(s.apply()...)
+			s.provisioned()
+			env.ResetAudit(t)
+			for _, args := range [][]string{s.apply(), {"apply", "--cluster", "c"}} {
+				if r := s.must(args...); strings.Count(r.stdout, `"type":"Skipped"`) != 2 {
+					t.Errorf("%s", r)
+				}
+			}
+			for _, e := range env.Audit(t) {
+				if e.Verb != "get" && e.Verb != "list" && e.Verb != "watch" && strings.HasPrefix(e.UserAgent, "capplunder") {
+					t.Errorf("write: %+v", e)
+				}
+			}
+		})
+	}
+}
+
+// The API server goes away in the middle of an apply and does not come back: the
+// machine is installed all the same, its provider ID is printed, exit 4. The next
+// run takes it over as it is.
+func TestAPIServerGoneInTheMiddle(t *testing.T) {
+	env := kubetest.Private(t)
+	env.InstallCAPI(t, capi)
+	install(t, env)
+	s := newSite(t, env, newRack(t, 3), "v1beta1", 1)
+	var once sync.Once
+	r := s.start(append(s.apply(), "--record-timeout", "3s"), nil, func(line string) {
+		var e struct{ Type, Step string }
+		if err := json.Unmarshal([]byte(line), &e); err == nil && e.Type == "Started" && e.Step == "os" {
+			once.Do(func() { env.StopAPIServer(t) })
+		}
+	})
+	if r.code != 4 {
+		t.Errorf("%s", r)
+	}
+	ready := 0
+	for _, m := range s.rack.sim.Machines() {
+		if m.HostName == "" {
+			continue
+		}
+		ready++
+		if !strings.Contains(r.stderr, "plunder://"+m.MAC) {
+			t.Errorf("%s is not named: %s", m.MAC, r.stderr)
+		}
+	}
+	if ready != 2 || !strings.Contains(r.stderr, "next: capplunder apply") {
+		t.Errorf("%d machines were installed; %s", ready, r.stderr)
+	}
+	env.StartAPIServer(t)
+	s.must(s.apply()...)
+	s.provisioned()
+}
+
+// Everything a user does works with the shipped role alone, and what the role does
+// not allow is an error that names it.
+func TestLeastPrivilege(t *testing.T) {
+	env := kubetest.ServerWith(t, capi)
+	install(t, env)
+	s := newSite(t, env, newRack(t, 4), "v1beta1", 1)
+	user := strings.ReplaceAll(s.namespace, "-", "") + "-user"
+	admin := s.kubeconfig
+	s.kubeconfig = env.UserKubeconfig(t, user)
+	r := s.run(s.apply()...)
+	if r.code != 4 || !strings.Contains(r.stderr, "--clusterrole=capplunder") {
+		t.Errorf("without any right: %s", r)
+	}
+	env.Kubectl(t, admin, "create", "clusterrolebinding", user, "--clusterrole=capplunder", "--user="+user)
+	s.must(s.apply()...)
+	s.provisioned()
+	s.must("get", "events")
+	s.must("apply", "--cluster", "c")
+	s.must("delete", "machine", "w01", "--yes")
+	if n := len(s.records()); n != 1 {
+		t.Errorf("%d machines are left", n)
+	}
+}
+
+// What is deleted with kubectl is wiped and forgotten by the next apply.
+func TestKubectlDelete(t *testing.T) {
+	env := kubetest.ServerWith(t, capi)
+	install(t, env)
+	s := newSite(t, env, newRack(t, 3), "v1beta1", 1)
+	s.must(s.apply()...)
+	macs := map[string]bool{}
+	for _, rec := range s.records() {
+		macs[rec.MAC] = true
+	}
+	env.Kubectl(t, s.kubeconfig, "-n", s.namespace, "delete", "machines", "--all", "--wait=false")
+	r := s.must("apply", "--cluster", "c")
+	if n := strings.Count(r.stdout, `"type":"Deleted"`); n != 2 {
+		t.Errorf("%d deleted: %s", n, r)
+	}
+	for _, m := range s.rack.sim.Machines() {
+		if macs[m.MAC] && !m.Wiped {
+			t.Errorf("not wiped: %+v", m)
+		}
+	}
+	for _, kind := range []string{"machines", "plundermachines"} {
+		if out := env.Kubectl(t, s.kubeconfig, "-n", s.namespace, "get", kind, "-o", "name"); strings.TrimSpace(out) != "" {
+			t.Errorf("left: %s", out)
+		}
+	}
+	for _, line := range strings.Split(env.Kubectl(t, s.kubeconfig, "-n", "capplunder-system", "get", "leases", "-o", `jsonpath={range .items[*]}{.metadata.name} {.spec.holderIdentity}{"\n"}{end}`), "\n") {
+		if strings.HasSuffix(line, s.namespace+"/cp") || strings.HasSuffix(line, s.namespace+"/w01") {
+			t.Errorf("still reserved: %s", line)
+		}
+	}
+	// And all over again.
+	s.must(s.apply()...)
+	if n := len(s.records()); n != 2 {
+		t.Errorf("%d machines", n)
+	}
+}
+
+// With CAPI's controllers at work (their finalizers and owner references are there),
+// only Plunder objects are written.
+func TestManagedMachinesAreLeftAlone(t *testing.T) {
+	env := kubetest.ServerWith(t, capi)
+	install(t, env)
+	s := newSite(t, env, newRack(t, 2), "v1beta1", 0)
+	kubectl := func(args ...string) string {
+		return env.Kubectl(t, s.kubeconfig, append([]string{"-n", s.namespace}, args...)...)
+	}
+	kubectl("apply", "-f", s.manifests)
+	// As a real manager leaves them.
+	uid := func(kind, name string) string {
+		return kubectl("get", kind, name, "-o", "jsonpath={.metadata.uid}")
+	}
+	patch := func(kind, name, finalizer, owner string, controller bool) {
+		p := map[string]any{"metadata": map[string]any{"labels": map[string]any{"cluster.x-k8s.io/cluster-name": "c"}}}
+		meta := p["metadata"].(map[string]any)
+		if finalizer != "" {
+			meta["finalizers"] = []string{finalizer}
+		}
+		if kind, name, ok := strings.Cut(owner, "/"); ok {
+			meta["ownerReferences"] = []map[string]any{{
+				"apiVersion": "cluster.x-k8s.io/v1beta1", "kind": kind, "name": name, "uid": uid(strings.ToLower(kind), name),
+				"controller": controller, "blockOwnerDeletion": controller,
+			}}
+		}
+		raw, err := json.Marshal(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kubectl("patch", kind, name, "--type=merge", "-p", string(raw))
+	}
+	patch("cluster", "c", "cluster.cluster.x-k8s.io", "", false)
+	patch("machine", "cp", "machine.cluster.x-k8s.io", "Cluster/c", false)
+	patch("plundermachine", "cp", "", "Machine/cp", true)
+	patch("plundercluster", "c", "", "Cluster/c", true)
+
+	env.ResetAudit(t)
+	s.must("apply", "--cluster", "c")
+	s.provisioned()
+	for _, e := range env.Audit(t) {
+		read := e.Verb == "get" || e.Verb == "list" || e.Verb == "watch"
+		if !read && e.Namespace == s.namespace && (e.Resource == "machines" || e.Resource == "clusters") {
+			t.Errorf("written: %+v", e)
+		}
+	}
+	got := kubectl("get", "plundermachine", "cp", "-o", `jsonpath={.spec.providerID} {.status.ready} {.status.initialization.provisioned}`)
+	if want := fmt.Sprintf("%s true true", s.records()["cp"].ProviderID); got != want {
+		t.Errorf("the PlunderMachine says %q, want %q", got, want)
+	}
+}
