@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,7 +33,7 @@ func (k *Kubernetes) Condemn(ctx context.Context, key capi.Key) (done bool, obse
 	if p.infra == nil || deleting(p.infra) {
 		return true, "", nil
 	}
-	return false, waitingFor(p.machine), nil
+	return false, k.waitingFor(p.machine), nil
 }
 
 // remove begins the deletion of an object, unless that was done.
@@ -52,19 +53,23 @@ func (k *Kubernetes) remove(ctx context.Context, r kube.Resource, u *unstructure
 
 // waitingFor says what a Cluster API manager says that it waits for before it deletes
 // the PlunderMachine.
-func waitingFor(machine *unstructured.Unstructured) string {
-	const waiting = "Cluster API has not deleted the PlunderMachine yet"
+func (k *Kubernetes) waitingFor(machine *unstructured.Unstructured) string {
+	waiting := "Cluster API has not deleted the PlunderMachine yet"
+	if !k.client.Schema.Manager.Live {
+		waiting += ", and its manager is not seen to work"
+	}
 	conditions, _ := object(machine.Object).at("status")["conditions"].([]any)
-	for _, kind := range []string{"Deleting", "PreTerminateDeleteHookSucceeded", "VolumeDetachSucceeded", "DrainingSucceeded", "PreDrainDeleteHookSucceeded"} {
+	for _, of := range []struct{ kind, status string }{
+		{"Paused", "True"}, {"Deleting", "True"}, // from v1beta2 on
+		{"PreTerminateDeleteHookSucceeded", "False"}, {"VolumeDetachSucceeded", "False"},
+		{"DrainingSucceeded", "False"}, {"PreDrainDeleteHookSucceeded", "False"},
+	} {
 		for _, c := range conditions {
-			cond, _ := c.(map[string]any)
-			if cond["type"] != kind || (cond["status"] == "True") != (kind == "Deleting") {
-				continue
+			condition, _ := c.(map[string]any)
+			if condition["type"] == of.kind && condition["status"] == of.status {
+				said := cmp.Or(object(condition).text("message"), object(condition).text("reason"))
+				return fmt.Sprintf("%s: %s: %s", waiting, of.kind, said)
 			}
-			if message := object(cond).text("message"); message != "" {
-				return fmt.Sprintf("%s: %s: %s", waiting, kind, message)
-			}
-			return fmt.Sprintf("%s: %s: %s", waiting, kind, object(cond).text("reason"))
 		}
 	}
 	return waiting
@@ -242,7 +247,7 @@ func (k *Kubernetes) DeleteRecord(ctx context.Context, key capi.Key) error {
 	}
 	managed := p.machine != nil && k.client.Schema.Managed(p.machine)
 	if managed && p.infra != nil && !deleting(p.infra) {
-		return fmt.Errorf("forget Machine %s: %s", key, waitingFor(p.machine))
+		return fmt.Errorf("remove Machine %s: %s", key, k.waitingFor(p.machine))
 	}
 	if !managed {
 		if err := k.remove(ctx, k.plunderMachines(), p.infra); err != nil {
@@ -278,6 +283,7 @@ func (k *Kubernetes) letGo(ctx context.Context, r kube.Resource, u *unstructured
 		}
 		return letGo(o)
 	})
+	k.forget(r, keyOf(u))
 	return err
 }
 

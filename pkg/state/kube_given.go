@@ -120,7 +120,13 @@ func (k *Kubernetes) gifts(v *view, set *capi.Set) ([]gift, error) {
 		if m.Deleting {
 			continue
 		}
-		add(k.machines(), m.Key, m.Origin, func() (object, error) { return machineManifest(m) })
+		add(k.machines(), m.Key, m.Origin, func() (object, error) {
+			o, err := machineManifest(m)
+			if err == nil && m.Version != "" {
+				o.in("spec")["version"] = m.Version // with its "v", which Cluster API's webhook would add
+			}
+			return o, err
+		})
 	}
 	return list, errors.Join(problems...)
 }
@@ -248,6 +254,10 @@ func isRefusal(err error) bool {
 	return errors.As(err, &refused) || errors.As(err, &conflict)
 }
 
+// notTyped is how the API server begins the message about a field that the definition
+// does not have, or has as another type. The answer's code is 500, as if it were ill.
+const notTyped = "failed to create typed patch object"
+
 func (k *Kubernetes) apply(ctx context.Context, g gift, dryRun bool) (*unstructured.Unstructured, error) {
 	opts := metav1.ApplyOptions{FieldManager: fieldManager, Force: k.opts.ForceConflicts}
 	if dryRun {
@@ -264,7 +274,7 @@ func (k *Kubernetes) apply(ctx context.Context, g gift, dryRun bool) (*unstructu
 		if fields := fieldConflicts(err); len(fields) > 0 {
 			return nil, &ConflictError{Kind: g.r.Kind, Key: g.key, Origin: g.origin, Fields: fields, Err: err}
 		}
-	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
+	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), strings.Contains(err.Error(), notTyped):
 		return nil, &RefusedError{Kind: g.r.Kind, Key: g.key, Origin: g.origin, Err: err}
 	}
 	return nil, k.client.Explain(err, "apply", objectID{g.r.Kind, g.key}.String())

@@ -19,30 +19,30 @@ import (
 func TestMain(m *testing.M) { os.Exit(kubetest.Main(m)) }
 
 // kubeServer is a shared API server with Cluster API's definitions of v1beta1 and ours.
-func kubeServer(t testing.TB) *kubetest.Env {
-	t.Helper()
-	env := kubetest.ServerWith(t, kubetest.CAPIv1beta1)
-	install(t, env)
+func kubeServer(tb testing.TB) *kubetest.Env {
+	tb.Helper()
+	env := kubetest.ServerWith(tb, kubetest.CAPIv1beta1)
+	install(tb, env)
 	return env
 }
 
 // install does what `capplunder init` does. It may be called again.
-func install(t testing.TB, env *kubetest.Env) {
-	t.Helper()
+func install(tb testing.TB, env *kubetest.Env) {
+	tb.Helper()
 	c, err := kube.Dial(targetOf(env.Config))
-	must(t, err)
+	must(tb, err)
 	for _, m := range append(crd.RBAC(), crd.Bases()...) {
 		gvk := m.Object.GroupVersionKind()
 		plural := map[string]string{"Namespace": "namespaces", "ClusterRole": "clusterroles", "CustomResourceDefinition": "customresourcedefinitions"}[gvk.Kind]
-		_, err := c.Dynamic.Resource(gvk.GroupVersion().WithResource(plural)).Create(t.Context(), m.Object, metav1.CreateOptions{})
+		_, err := c.Dynamic.Resource(gvk.GroupVersion().WithResource(plural)).Create(tb.Context(), m.Object, metav1.CreateOptions{})
 		if err != nil && !apierrors.IsAlreadyExists(err) {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	for _, plural := range []string{"plunderclusters", "plundermachines"} {
 		gvr := schema.GroupVersionResource{Group: "infrastructure.cluster.x-k8s.io", Version: "v1alpha1", Resource: plural}
-		eventually(t, func() error {
-			_, err := c.Dynamic.Resource(gvr).List(t.Context(), metav1.ListOptions{})
+		eventually(tb, func() error {
+			_, err := c.Dynamic.Resource(gvr).List(tb.Context(), metav1.ListOptions{})
 			return err
 		})
 	}
@@ -51,30 +51,31 @@ func install(t testing.TB, env *kubetest.Env) {
 func targetOf(config *rest.Config) *kube.Target {
 	config = rest.CopyConfig(config)
 	config.Timeout = 10 * time.Second
+	config.WarningHandler = rest.NoWarnings{}
 	return &kube.Target{Config: config, Namespace: "default", Context: "test", Server: config.Host, Source: "test"}
 }
 
-func connect(t testing.TB, config *rest.Config) *kube.Client {
-	t.Helper()
+func connect(tb testing.TB, config *rest.Config) *kube.Client {
+	tb.Helper()
 	var c *kube.Client
-	eventually(t, func() (err error) {
-		c, err = kube.Connect(t.Context(), targetOf(config))
+	eventually(tb, func() (err error) {
+		c, err = kube.Connect(tb.Context(), targetOf(config))
 		return err
 	})
 	return c
 }
 
 // openKube opens the store on a server; leases last for the duration (0: as usual).
-func openKube(t testing.TB, config *rest.Config, lease time.Duration) *Kubernetes {
-	t.Helper()
-	k, err := OpenKubernetes(connect(t, config), KubernetesOptions{LeaseDuration: lease})
-	must(t, err)
+func openKube(tb testing.TB, config *rest.Config, lease time.Duration) *Kubernetes {
+	tb.Helper()
+	k, err := OpenKubernetes(connect(tb, config), KubernetesOptions{LeaseDuration: lease})
+	must(tb, err)
 	return k
 }
 
 // eventually waits for something that takes a server a moment.
-func eventually(t testing.TB, f func() error) {
-	t.Helper()
+func eventually(tb testing.TB, f func() error) {
+	tb.Helper()
 	deadline := time.Now().Add(time.Minute)
 	for {
 		err := f()
@@ -82,7 +83,7 @@ func eventually(t testing.TB, f func() error) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatal(fmt.Errorf("still after a minute: %w", err))
+			tb.Fatal(fmt.Errorf("still after a minute: %w", err))
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

@@ -109,18 +109,26 @@ func (k *Kubernetes) SaveRecord(ctx context.Context, r capi.Record) error {
 	if err != nil {
 		return err
 	}
-	if m == nil {
-		return &NotSyncedError{Kind: "Machine", Key: r.Key}
-	}
 	infra, ok := infraOf(m)
 	if !ok {
-		return fmt.Errorf("save the record of Machine %s: its spec.infrastructureRef names no PlunderMachine", r.Key)
+		// Somebody forced the Machine away. What it left has to be given back all the same.
+		p, err := k.pair(ctx, r.Key)
+		switch {
+		case err != nil:
+			return err
+		case p.recorded:
+			infra = keyOf(p.infra)
+		case m == nil:
+			return &NotSyncedError{Kind: "Machine", Key: r.Key}
+		default:
+			return fmt.Errorf("save the record of Machine %s: its spec.infrastructureRef names no PlunderMachine", r.Key)
+		}
 	}
 	if r.PlunderMachine != (capi.Key{}) && r.PlunderMachine != infra {
 		return fmt.Errorf("save the record of Machine %s: it is for PlunderMachine %s, but the Machine in the %s has %s", r.Key, r.PlunderMachine, k, infra)
 	}
 	r.PlunderMachine = infra
-	managed := k.client.Schema.Managed(m)
+	managed := k.client.Schema.Manager.Live || m != nil && k.client.Schema.Managed(m)
 	var old capi.Record
 	pm, err := k.change(ctx, k.plunderMachines(), infra, func(o object) error {
 		var had bool
@@ -150,7 +158,7 @@ func (k *Kubernetes) SaveRecord(ctx context.Context, r capi.Record) error {
 			return err
 		}
 	}
-	if managed {
+	if managed || m == nil {
 		return nil // the manager shows it
 	}
 	_, err = k.change(ctx, k.machines(), r.Key, func(o object) error {

@@ -34,7 +34,7 @@ func setRecord(pm object, old, r capi.Record, final bool) error {
 	setAddresses(status, r)
 	reason, message := "", ""
 	if final && r.Phase == capi.PhaseFailed {
-		reason, message = r.Reason, r.Message
+		reason, message = r.Reason, clip(r.Message)
 	}
 	setText(status, "failureReason", reason)
 	setText(status, "failureMessage", message)
@@ -102,7 +102,7 @@ func showMachine(m object, old, r capi.Record) {
 	// only conditions.
 	reason, message := "", ""
 	if r.Phase == capi.PhaseFailed {
-		reason, message = r.Reason, r.Message
+		reason, message = r.Reason, clip(r.Message)
 	}
 	switch m.version() {
 	case "v1alpha2":
@@ -115,6 +115,9 @@ func showMachine(m object, old, r capi.Record) {
 	setAddresses(status, r)
 	if m.version() != "v1alpha2" { // it has none
 		setCondition(status, "InfrastructureReady", r)
+		if m.version() != "v1beta2" {
+			dropEmptyMessages(status)
+		}
 	}
 }
 
@@ -278,7 +281,7 @@ func setCondition(status map[string]any, kind string, r capi.Record) {
 		}
 	}
 	condition := map[string]any{
-		"type": kind, "status": value, "reason": reason, "message": r.Message,
+		"type": kind, "status": value, "reason": reason, "message": clip(r.Message),
 		"lastTransitionTime": r.UpdatedAt.UTC().Format(time.RFC3339),
 	}
 	conditions, _ := status["conditions"].([]any)
@@ -293,6 +296,29 @@ func setCondition(status map[string]any, kind string, r capi.Record) {
 		}
 	}
 	status["conditions"] = append(conditions, condition)
+}
+
+// dropEmptyMessages is for conditions of before v1beta2, whose message may be missing
+// but, in v1beta1, not empty. v1beta2 wants it the other way round.
+func dropEmptyMessages(status map[string]any) {
+	conditions, _ := status["conditions"].([]any)
+	for _, c := range conditions {
+		if condition, ok := c.(map[string]any); ok && condition["message"] == "" {
+			delete(condition, "message")
+		}
+	}
+}
+
+// maxMessage is how long a message may be, in bytes, in all definitions.
+const maxMessage = 10_000
+
+// clip shortens a message for where it is shown; the record has all of it.
+func clip(message string) string {
+	if len(message) <= maxMessage {
+		return message
+	}
+	const more = "…"
+	return strings.ToValidUTF8(message[:maxMessage-len(more)], "") + more
 }
 
 func endpoint(e capi.Endpoint) map[string]any {
