@@ -10,7 +10,7 @@ kinds=(clusters machines machinesets machinedeployments)
 
 while read -r module version want; do
 	# From a folder that is in no module: these versions are nobody's dependency.
-	json=$(cd "$dir" && GOWORK=off GOFLAGS= go mod download -json "$module@$version")
+	json=$(cd "$dir" && GOWORK=off GOFLAGS='' go mod download -json "$module@$version")
 	field() { sed -n "s/^\t\"$1\": \"\(.*\)\",\{0,1\}\$/\1/p" <<<"$json"; }
 	if [ "$(field Sum)" != "$want" ]; then
 		printf 'error: %s %s has the sum %s, not %s as in %s\n' "$module" "$version" "$(field Sum)" "$want" "$sums" >&2
