@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/client-go/util/retry"
 
 	"github.com/plunder-app/capplunder/pkg/capi"
 )
@@ -51,20 +50,16 @@ func (k *Kubernetes) AddEvent(ctx context.Context, e capi.Event) error {
 		case !apierrors.IsAlreadyExists(err):
 			return k.client.Explain(err, "create", what)
 		}
-		err = retry.RetryOnConflict(retry.DefaultBackoff, func() error {
-			there, err := api.Get(ctx, event.Name, metav1.GetOptions{})
-			if err != nil {
-				return err
-			}
+		there, err := api.Get(ctx, event.Name, metav1.GetOptions{})
+		if err == nil {
 			patch := fmt.Sprintf(`{"metadata":{"resourceVersion":%q},"count":%d,"lastTimestamp":%q}`,
 				there.ResourceVersion, there.Count+1, now.UTC().Format(time.RFC3339))
 			_, err = api.Patch(ctx, event.Name, types.MergePatchType, []byte(patch), metav1.PatchOptions{FieldManager: fieldManager})
-			return err
-		})
-		if apierrors.IsNotFound(err) {
-			continue // events expire, after an hour usually
 		}
-		return k.client.Explain(err, "patch", what)
+		// Somebody else counted, or it is gone: events expire.
+		if !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+			return k.client.Explain(err, "patch", what)
+		}
 	}
 }
 

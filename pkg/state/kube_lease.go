@@ -234,7 +234,7 @@ func (l *leaseLock) free(current *coordinationv1.Lease, w *watcher) bool {
 	if w.see(current, l.duration, time.Now()) {
 		return true
 	}
-	switch said, _ := holderSaid(current); said.Process.look(said.PID) {
+	switch said := holderSaid(current); said.Process.look(said.PID) {
 	case processGone:
 		return true
 	case processRuns:
@@ -245,12 +245,12 @@ func (l *leaseLock) free(current *coordinationv1.Lease, w *watcher) bool {
 }
 
 func (l *leaseLock) locked(current *coordinationv1.Lease) error {
-	said, _ := holderSaid(current)
+	said := holderSaid(current)
 	return &LockedError{Store: l.what + " of " + l.client.Target.String(), Holder: said.Holder}
 }
 
 func (l *leaseLock) lost(current *coordinationv1.Lease) error {
-	said, _ := holderSaid(current)
+	said := holderSaid(current)
 	return &LockLostError{What: l.what, Holder: said.Holder}
 }
 
@@ -259,7 +259,7 @@ func (l *leaseLock) observation(current *coordinationv1.Lease, w *watcher) strin
 	if current == nil {
 		return l.what + ": " + l.client.Target.String() + " does not answer"
 	}
-	said, _ := holderSaid(current)
+	said := holderSaid(current)
 	text := l.what + " is in use by " + said.Holder.String()
 	if !w.alive {
 		text += ", if that still runs"
@@ -277,11 +277,12 @@ func holderOf(l *coordinationv1.Lease) string {
 
 // holderSaid is for messages, and for knowing a process of this computer: what cannot
 // be read is not known.
-func holderSaid(l *coordinationv1.Lease) (h leaseHolder, ok bool) {
+func holderSaid(l *coordinationv1.Lease) leaseHolder {
+	var h leaseHolder
 	if json.Unmarshal([]byte(l.Annotations[annotationHolder]), &h) != nil {
-		return leaseHolder{}, false
+		return leaseHolder{}
 	}
-	return h, true
+	return h
 }
 
 // watcher judges whether the holder of a lease still renews it.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -116,6 +117,20 @@ func (s *leaseServer) edit(path string, change func(*coordinationv1.Lease)) {
 	s.put(path, l)
 }
 
+// holder is who holds a lease.
+func (s *leaseServer) holder(path string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return holderOf(s.leases[path])
+}
+
+// written is when leases were written.
+func (s *leaseServer) written() []time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.writes)
+}
+
 func (s *leaseServer) setDown(f func(*http.Request) (*http.Response, error)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,7 +187,7 @@ func TestLeaseIsRenewed(t *testing.T) {
 		must(t, unlock())
 		must(t, unlock())
 		var at []string
-		for _, w := range s.writes {
+		for _, w := range s.written() {
 			at = append(at, w.Sub(start).String())
 		}
 		if got, want := strings.Join(at, " "), "0s 10s 20s 30s 40s 50s 1m0s 1m10s 1m20s 1m30s 1m35s"; got != want {
@@ -182,7 +197,7 @@ func TestLeaseIsRenewed(t *testing.T) {
 			t.Error("after unlock the lock is still held")
 		}
 		time.Sleep(time.Minute)
-		if len(s.writes) != len(at) {
+		if len(s.written()) != len(at) {
 			t.Error("a released lock is renewed")
 		}
 	})
@@ -250,11 +265,11 @@ func TestOutageDoesNotLoseTheLock(t *testing.T) {
 		}
 		// Somebody else starts to wait just when the server is back.
 		s.setDown(nil)
-		before := len(s.writes)
+		before := len(s.written())
 		if _, _, err := s.lockFrom(t, "b"); !errors.As(err, new(*LockedError)) {
 			t.Errorf("it was taken from a holder that had no chance to renew: %v", err)
 		}
-		if len(s.writes) == before {
+		if len(s.written()) == before {
 			t.Error("it was not renewed after the outage")
 		}
 
@@ -328,7 +343,7 @@ func TestLockIsLost(t *testing.T) {
 			t.Fatalf("cause %v", context.Cause(held))
 		}
 		must(t, unlock())
-		if got := *s.leases[leaseC].Spec.HolderIdentity; got != "elsewhere" {
+		if got := s.holder(leaseC); got != "elsewhere" {
 			t.Errorf("unlock gave another's lock to %q", got)
 		}
 	})
@@ -362,17 +377,17 @@ func TestLeaseThatSomebodyDeletedOrEmptied(t *testing.T) {
 		s := newLeaseServer()
 		held, unlock, err := lockC(t.Context(), locks{client: s.client(t)}, 0, nil)
 		must(t, err)
-		identity := *s.leases[leaseC].Spec.HolderIdentity
+		identity := s.holder(leaseC)
 		s.mu.Lock()
 		delete(s.leases, leaseC)
 		s.mu.Unlock()
 		time.Sleep(11 * time.Second)
-		if got := *s.leases[leaseC].Spec.HolderIdentity; got != identity || held.Err() != nil {
+		if got := s.holder(leaseC); got != identity || held.Err() != nil {
 			t.Errorf("deleted: holder %q, %v", got, context.Cause(held))
 		}
 		s.edit(leaseC, func(l *coordinationv1.Lease) { l.Spec.HolderIdentity = nil })
 		time.Sleep(11 * time.Second)
-		if got := *s.leases[leaseC].Spec.HolderIdentity; got != identity || held.Err() != nil {
+		if got := s.holder(leaseC); got != identity || held.Err() != nil {
 			t.Errorf("emptied: holder %q, %v", got, context.Cause(held))
 		}
 		must(t, unlock())

@@ -29,16 +29,16 @@ func request(patience time.Duration, clusters ...capi.Key) capi.LockRequest {
 }
 
 // editLease changes a lease as somebody else would.
-func editLease(t testing.TB, k *Kubernetes, namespace, name string, change func(*coordinationv1.Lease)) {
-	t.Helper()
+func editLease(tb testing.TB, k *Kubernetes, namespace, name string, change func(*coordinationv1.Lease)) {
+	tb.Helper()
 	api := k.client.Leases.Leases(namespace)
-	must(t, retry.RetryOnConflict(retry.DefaultBackoff, func() error {
-		l, err := api.Get(t.Context(), name, metav1.GetOptions{})
+	must(tb, retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		l, err := api.Get(tb.Context(), name, metav1.GetOptions{})
 		if err != nil {
 			return err
 		}
 		change(l)
-		_, err = api.Update(t.Context(), l, metav1.UpdateOptions{})
+		_, err = api.Update(tb.Context(), l, metav1.UpdateOptions{})
 		return err
 	}))
 }
