@@ -53,7 +53,7 @@ are wiped and given back. What is paused is left alone.`,
 		Example: `  # Two simulated machines; nothing real is touched
   capplunder apply -f examples/simple --simulate
 
-  # Show what would be done: no request, no write
+  # Show what would be done, and do nothing
   capplunder apply -f cluster.yaml --dry-run
 
   # Operating systems only, with a limit over all
@@ -75,6 +75,7 @@ are wiped and given back. What is paused is left alone.`,
 			}
 			return runApply(cmd.Context(), o)
 		},
+		ValidArgsFunction: o.complete,
 	}
 	fs := cmd.Flags()
 	fs.StringArrayVarP(&o.filenames, "filename", "f", nil, "`path` to read: file, directory, URL, or - for standard input; may be repeated")
@@ -91,6 +92,14 @@ are wiped and given back. What is paused is left alone.`,
 	o.addApplyFlags(fs)
 	addOutputFlag(cmd, &o.output, "table, wide, name, json (one object per event); with --dry-run also yaml and jsonpath=TEMPLATE")
 	return cmd
+}
+
+// complete offers "machine", and then the names of machines.
+func (o *applyOptions) complete(cmd *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) == 0 {
+		return []cobra.Completion{"machine"}, cobra.ShellCompDirectiveNoFileComp
+	}
+	return o.f.completeMachines(&o.namespaceOptions)(cmd, args, toComplete)
 }
 
 // check reads the arguments and refuses what does not go together.

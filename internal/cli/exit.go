@@ -179,8 +179,13 @@ func (f *factory) printError(err error) {
 	if errors.As(err, &conflict) {
 		commands = append(commands, again+" --force-conflicts")
 	}
-	if len(commands) == 0 && errors.Is(err, wire.ErrUnreachable) {
+	var locked *state.LockedError
+	switch {
+	case len(commands) > 0:
+	case errors.Is(err, wire.ErrUnreachable), errors.Is(err, capi.ErrUnavailable):
 		commands = []string{again} // nothing was sent: when the server is back, it just works
+	case errors.As(err, &locked) && !strings.Contains(again, "--lock-timeout"):
+		commands = []string{again + " --lock-timeout 1h    # waits for it"}
 	}
 	for _, next := range commands {
 		// A command to look around is about the same place.

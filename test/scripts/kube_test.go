@@ -26,6 +26,7 @@ func (k kubeMain) Run() int { return kubetest.Main(k.m) }
 // -private is for. With -as the user has no rights; the administrator's kubeconfig is
 // in $ADMIN in any case.
 func kubernetes(t *testing.T) func(*testscript.TestScript, bool, []string) {
+	t.Helper()
 	return func(ts *testscript.TestScript, neg bool, args []string) {
 		private, version, user, namespace := false, "", "", "default"
 		for i := 0; i < len(args); i++ {
