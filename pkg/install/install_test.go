@@ -277,7 +277,7 @@ func TestWithClusterAPI(t *testing.T) {
 
 // firstOf is the first of joined errors.
 func firstOf(err error) error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // this very error
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return joined.Unwrap()[0]
 	}
 	return err

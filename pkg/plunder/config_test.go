@@ -1,6 +1,7 @@
 package plunder
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
@@ -148,6 +149,35 @@ func TestLoadConfig(t *testing.T) {
 		}
 		says(t, err, "plunder client configuration nosuch/plunderclient.yaml: no such file or directory")
 	})
+}
+
+func TestParseConfig(t *testing.T) {
+	_, cert := certificate(t, nil)
+	good := Config{Address: "192.0.2.1", Port: 60443, Cert: cert}
+	data, err := good.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What else is in the file is not passed on.
+	got, err := ParseConfig(append(data, "key: PRIVATE\n"...), "secret a/b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := got.Encode()
+	if err != nil || !bytes.Equal(again, data) || got.Path != "secret a/b" {
+		t.Errorf("got %s from %q, %v, want %s", again, got.Path, err, data)
+	}
+	for name, bad := range map[string]string{
+		"empty":          " ",
+		"not YAML":       "PASSWORD: [",
+		"no address":     "cert: " + good.Cert,
+		"no certificate": "address: 192.0.2.1",
+		"no base64":      "address: 192.0.2.1\ncert: PASSWORD!",
+	} {
+		if _, err := ParseConfig([]byte(bad), "secret a/b"); err == nil || !strings.Contains(err.Error(), "secret a/b") || strings.Contains(err.Error(), "PASSWORD") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
 
 func TestWriteFile(t *testing.T) {
