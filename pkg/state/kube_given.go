@@ -177,19 +177,21 @@ func has(r kube.Resource, live *unstructured.Unstructured, given object) bool {
 	return err == nil && contains(map[string]any(o), wanted)
 }
 
-// contains reports whether all of part is in whole. Lists have their elements in order.
+// contains reports whether all of part is in whole. Lists have their elements in
+// order. Null and an empty mapping say nothing.
 func contains(whole, part any) bool {
 	switch part := part.(type) {
 	case map[string]any:
 		w, ok := whole.(map[string]any)
+		if !ok && whole != nil {
+			return false
+		}
 		for name, value := range part {
-			if there, found := w[name]; value == nil && (!found || there == nil) {
-				continue
-			} else if !found || !contains(there, value) {
+			if !contains(w[name], value) {
 				return false
 			}
 		}
-		return ok || len(part) == 0
+		return true
 	case []any:
 		w, _ := whole.([]any)
 		if len(w) != len(part) {
