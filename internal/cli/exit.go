@@ -139,7 +139,7 @@ func errorExitCode(err error) int {
 	case errors.As(err, &usage), errors.As(err, &input), errors.As(err, &noRecord),
 		errors.As(err, &version), errors.As(err, &missing), errors.As(err, &rejected):
 		return exitUsage
-	case errors.As(err, &notConfirmed), errors.As(err, &safety), errors.As(err, &claimed), errors.As(err, &taken), errors.As(err, &mine), errors.As(err, &harmful):
+	case errors.Is(err, capi.ErrPaused), errors.As(err, &notConfirmed), errors.As(err, &safety), errors.As(err, &claimed), errors.As(err, &taken), errors.As(err, &mine), errors.As(err, &harmful):
 		return exitRefused
 	case errors.As(err, &locked):
 		return exitLocked

@@ -185,14 +185,6 @@ func (m *machine) remove(ctx context.Context) error {
 
 // condemn makes the deletion known to everybody before anything is done for it.
 func (m *machine) condemn(ctx context.Context) error {
-	if m.rec.Claimed() {
-		err := m.commit(ctx, func(rec *capi.Record) {
-			rec.Phase, rec.Ready, rec.Reason, rec.Message = capi.PhaseDeleting, false, "Deleting", ""
-		})
-		if err != nil {
-			return m.fail(err)
-		}
-	}
 	s := m.spec("begin the deletion")
 	s.Limit, s.LimitName = m.run.opts.WipeTimeout, "--wipe-timeout"
 	err := wait.Until(ctx, s, func(ctx context.Context) (string, error) {
@@ -205,6 +197,11 @@ func (m *machine) condemn(ctx context.Context) error {
 		}
 		return "", nil
 	})
+	if err == nil && m.rec.Claimed() {
+		err = m.commit(ctx, func(rec *capi.Record) {
+			rec.Phase, rec.Ready, rec.Reason, rec.Message = capi.PhaseDeleting, false, "Deleting", ""
+		})
+	}
 	if err != nil {
 		return m.fail(err)
 	}

@@ -265,7 +265,7 @@ func (m *machine) finish(ctx context.Context, err error) {
 	var recErr *RecordError
 	// An interruption before anything was done for the machine leaves it as it was:
 	// a thousand that wait for hardware must not keep Ctrl-C waiting.
-	untouched := !m.rec.Claimed() && (errors.As(err, &safety) || m.outcome == event.Cancelled)
+	untouched := errors.Is(err, capi.ErrPaused) || !m.rec.Claimed() && (errors.As(err, &safety) || m.outcome == event.Cancelled)
 	if !errors.As(err, &recErr) && !untouched {
 		m.recordFailure(ctx, me)
 	}

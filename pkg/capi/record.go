@@ -13,6 +13,10 @@ var ErrUnavailable = errors.New("no answer")
 // machine because another one holds it.
 var ErrMACTaken = errors.New("the MAC is taken")
 
+// ErrPaused is wrapped by the error of a store that is to begin a deletion of what
+// somebody has paused.
+var ErrPaused = errors.New("paused: nothing is done about it")
+
 // LockRequest is what the lock of a store is wanted for.
 type LockRequest struct {
 	Command  string // "apply", for the people whom it keeps out

@@ -18,11 +18,23 @@ import (
 // Condemn implements the Store interface of pkg/apply. Where no Cluster API manager
 // works it deletes Machine and PlunderMachine, which our finalizers hold. Where one
 // does, it deletes the Machine and waits: the manager drains the node, runs hooks, and
-// then deletes the PlunderMachine (CAPI contract section 8).
+// then deletes the PlunderMachine (CAPI contract section 8). What is paused is left
+// alone: an error that wraps capi.ErrPaused.
 func (k *Kubernetes) Condemn(ctx context.Context, key capi.Key) (done bool, observation string, err error) {
 	p, err := k.pair(ctx, key)
 	if err != nil {
 		return false, "", err
+	}
+	var cluster *unstructured.Unstructured
+	if name := p.cluster(); name != "" {
+		if cluster, err = k.fetch(ctx, k.clusters(), capi.Key{Namespace: key.Namespace, Name: name}); err != nil {
+			return false, "", err
+		}
+	}
+	for _, u := range []*unstructured.Unstructured{p.machine, p.infra, cluster} {
+		if paused(u) {
+			return false, "", fmt.Errorf("%s is %w", objectID{u.GetKind(), keyOf(u)}, capi.ErrPaused)
+		}
 	}
 	if err := k.remove(ctx, k.machines(), p.machine); err != nil {
 		return false, "", err

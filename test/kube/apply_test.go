@@ -266,3 +266,39 @@ func TestManagedMachinesAreLeftAlone(t *testing.T) {
 		t.Errorf("the PlunderMachine says %q, want %q", got, want)
 	}
 }
+
+// What is paused is neither installed nor wiped, whoever asks.
+func TestPausedIsLeftAlone(t *testing.T) {
+	env := kubetest.ServerWith(t, capi)
+	install(t, env)
+	s := newSite(t, env, newRack(t, 3), "v1beta1", 1)
+	s.must(s.apply()...)
+	kubectl := func(args ...string) { env.Kubectl(t, s.kubeconfig, append([]string{"-n", s.namespace}, args...)...) }
+	pauses := []struct{ pause, resume []string }{
+		{[]string{"annotate", "machine", "cp", "cluster.x-k8s.io/paused="}, []string{"annotate", "machine", "cp", "cluster.x-k8s.io/paused-"}},
+		{[]string{"annotate", "plundermachine", "cp", "cluster.x-k8s.io/paused="}, []string{"annotate", "plundermachine", "cp", "cluster.x-k8s.io/paused-"}},
+		{[]string{"patch", "cluster", "c", "--type=merge", "-p", `{"spec":{"paused":true}}`}, []string{"patch", "cluster", "c", "--type=merge", "-p", `{"spec":{"paused":null}}`}},
+	}
+	for _, p := range pauses {
+		kubectl(p.pause...)
+		before := s.records()["cp"]
+		s.rack.sim.ForgetCalls()
+		if r := s.run("delete", "machine", "cp", "--yes"); r.code != 8 || !strings.Contains(r.stderr, "is paused") {
+			t.Errorf("%v: %s", p.pause, r)
+		}
+		if m := s.rack.sim.Mutations(); len(m) > 0 || s.records()["cp"] != before {
+			t.Errorf("%v: %v, record %+v", p.pause, m, s.records()["cp"])
+		}
+		// A deletion that a person began with kubectl waits as well.
+		if p.pause[1] == "cluster" {
+			kubectl("delete", "machine", "w01", "--wait=false")
+			if r := s.run("apply", "--cluster", "c"); r.code != 0 || strings.Contains(r.stdout, `"type":"Deleted"`) {
+				t.Errorf("%s", r)
+			}
+		}
+		kubectl(p.resume...)
+	}
+	if r := s.must("apply", "--cluster", "c"); strings.Count(r.stdout, `"type":"Deleted"`) != 1 {
+		t.Errorf("%s", r)
+	}
+}
