@@ -17,9 +17,9 @@ import (
 
 // How Cluster API keeps the kubeconfig of a cluster (CAPI contract section 9).
 const (
-	secretType      corev1.SecretType = "cluster.x-k8s.io/secret" //nolint:gosec // the name of a type, not a secret
-	secretValue                       = "value"
-	kubeconfigAfter                   = "-kubeconfig" // follows the cluster's name
+	secretType      = "cluster.x-k8s.io/secret" //nolint:gosec // the name of a type, not a secret
+	secretValue     = "value"
+	kubeconfigAfter = "-kubeconfig" // follows the cluster's name
 )
 
 // SaveKubeconfig keeps the kubeconfig of a cluster as the secret <cluster>-kubeconfig,

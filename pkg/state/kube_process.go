@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -94,17 +95,9 @@ func processStat(pid int) (state, started string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	_, rest, _ := cutLast(string(data), ")")
-	fields := strings.Fields(rest)
+	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
 	if len(fields) <= fieldStarted-fieldState {
 		return "", "", fmt.Errorf("%s: not as expected", path)
 	}
 	return fields[0], fields[fieldStarted-fieldState], nil
-}
-
-func cutLast(s, sep string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
-	}
-	return s, "", false
 }
