@@ -18,6 +18,7 @@ import (
 	"github.com/plunder-app/capplunder/pkg/capi"
 	"github.com/plunder-app/capplunder/pkg/crd"
 	"github.com/plunder-app/capplunder/pkg/kube"
+	"github.com/plunder-app/capplunder/pkg/state"
 )
 
 func writeFile(t *testing.T, text string) string {
@@ -346,5 +347,29 @@ func TestManifestsForKubectl(t *testing.T) {
 	}
 	if r := install(t, dial(t, kubeconfig), Options{Standalone: true}); !r.all(Unchanged) {
 		t.Errorf("got %q", r)
+	}
+}
+
+// Two people prepare one cluster at the same time.
+func TestManyAtOnce(t *testing.T) {
+	env := kubetest.Private(t)
+	kubeconfig := env.Kubeconfig(t)
+	errs := make(chan error)
+	const people = 6
+	for range people {
+		c := dial(t, kubeconfig)
+		go func() { errs <- Install(t.Context(), c, Options{Standalone: true}, new(reports).report) }()
+	}
+	for range people {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Where reservations are made is what is installed.
+func TestNamespaceIsThatOfTheStore(t *testing.T) {
+	if crd.Namespace != state.SystemNamespace {
+		t.Errorf("installed: %s, used: %s", crd.Namespace, state.SystemNamespace)
 	}
 }
