@@ -287,3 +287,11 @@ func TestConnectAfterInstall(t *testing.T) {
 		t.Errorf("v1beta9: %v", err)
 	}
 }
+
+// The examples fit the definitions, each in its own version of Cluster API.
+func TestExamplesFit(t *testing.T) {
+	env, _, _ := installed(t)
+	for _, example := range []string{"simple", "pinned", "v1beta2"} {
+		env.Kubectl(t, env.Kubeconfig(t), "apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "../../examples/"+example)
+	}
+}
