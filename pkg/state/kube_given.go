@@ -223,7 +223,7 @@ func (k *Kubernetes) give(ctx context.Context, gifts []gift) error {
 			refused[i] = err
 			return nil
 		})
-		if err := errors.Join(append(refused, err)...); err != nil {
+		if err := errors.Join(errors.Join(refused...), err); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -18,7 +19,8 @@ import (
 	"github.com/plunder-app/capplunder/pkg/kube"
 )
 
-var errKilled = errors.New("killed")
+// errKilled is what a network says that is not there any more.
+var errKilled = &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("killed")}
 
 // killer is a network that breaks at the n-th write (from 0): for good, before the write
 // reaches the server, or once, before its answer comes back.

@@ -27,7 +27,7 @@ func (k *Kubernetes) Look(ctx context.Context, set *capi.Set) (inSync bool, err 
 	if len(gifts) > 0 {
 		return false, k.namespacesExist(ctx, gifts)
 	}
-	if len(v.leaving(k, set)) > 0 {
+	if len(v.leaving(set)) > 0 {
 		return false, nil
 	}
 	for _, u := range v.upkeep(k, set) {
@@ -67,7 +67,7 @@ func (k *Kubernetes) Sync(ctx context.Context, set *capi.Set) error {
 	if err != nil {
 		return err
 	}
-	for _, key := range v.leaving(k, set) {
+	for _, key := range v.leaving(set) {
 		if err := k.letClusterGo(ctx, key); err != nil {
 			return err
 		}
@@ -292,7 +292,7 @@ func (k *Kubernetes) keepPlunderMachine(m *capi.Machine, o object) error {
 
 // leaving are the clusters of a set that can go: they are being deleted, and no machine
 // of theirs waits for us.
-func (v *view) leaving(k *Kubernetes, set *capi.Set) []capi.Key {
+func (v *view) leaving(set *capi.Set) []capi.Key {
 	pairs, err := pairUp(v.machines, v.plunderMachines)
 	if err != nil {
 		return nil // check has said so

@@ -69,7 +69,7 @@ spec:
 }
 
 // decode reads manifests as apply -f does.
-func decode(t testing.TB, text string) *capi.Set {
+func decode(t *testing.T, text string) *capi.Set {
 	t.Helper()
 	docs, err := Files(t.Context(), FileOptions{Paths: []string{stdinName}, Stdin: strings.NewReader(text)})
 	must(t, err)
@@ -100,7 +100,7 @@ func readyCluster(namespace string) capi.ClusterRecord {
 }
 
 // newStore is a store that has read nothing yet, with claims of its own.
-func newStore(t testing.TB, env *kubetest.Env, claims string) *Kubernetes {
+func newStore(t *testing.T, env *kubetest.Env, claims string) *Kubernetes {
 	t.Helper()
 	k := openKube(t, env.Config, 0)
 	k.claims = reservations{client: k.client, namespace: claims}
@@ -108,7 +108,7 @@ func newStore(t testing.TB, env *kubetest.Env, claims string) *Kubernetes {
 }
 
 // provision does what a run does for all machines of a set.
-func provision(t testing.TB, k *Kubernetes, set *capi.Set) {
+func provision(t *testing.T, k *Kubernetes, set *capi.Set) {
 	t.Helper()
 	must(t, k.Sync(t.Context(), set))
 	ns := set.Clusters[0].Namespace
@@ -120,7 +120,7 @@ func provision(t testing.TB, k *Kubernetes, set *capi.Set) {
 
 // writesIn are the writes in a namespace since ResetAudit, dry runs included: those are
 // requests of a write's verb, too.
-func writesIn(t testing.TB, env *kubetest.Env, namespace string) []string {
+func writesIn(t *testing.T, env *kubetest.Env, namespace string) []string {
 	t.Helper()
 	var writes []string
 	for _, e := range env.Audit(t) {
@@ -131,7 +131,7 @@ func writesIn(t testing.TB, env *kubetest.Env, namespace string) []string {
 	return writes
 }
 
-func live(t testing.TB, k *Kubernetes, r kube.Resource, namespace, name string) object {
+func live(t *testing.T, k *Kubernetes, r kube.Resource, namespace, name string) object {
 	t.Helper()
 	u, err := k.fetch(t.Context(), r, capi.Key{Namespace: namespace, Name: name})
 	must(t, err)
@@ -177,16 +177,14 @@ func TestKubeVersions(t *testing.T) {
 		},
 	} {
 		t.Run(tt.version, func(t *testing.T) {
-			serve := kubeServer
-			if tt.capi != kubetest.CAPIv1beta1 {
-				serve = func(t testing.TB) *kubetest.Env {
-					env := kubetest.Private(t) // one at a time: they take memory
-					env.InstallCAPI(t, tt.capi)
-					install(t, env)
-					return env
-				}
+			var env *kubetest.Env
+			if tt.capi == kubetest.CAPIv1beta1 {
+				env = kubeServer(t)
+			} else {
+				env = kubetest.Private(t) // one at a time: they take memory
+				env.InstallCAPI(t, tt.capi)
+				install(t, env)
 			}
-			env := serve(t)
 			ns := env.Namespace(t)
 			text := manifests(tt.version, ns, "worker")
 			k := newStore(t, env, ns)
@@ -273,7 +271,7 @@ func TestKubeVersions(t *testing.T) {
 	}
 }
 
-func wantJSON(t testing.TB, what string, got any, want string) {
+func wantJSON(t *testing.T, what string, got any, want string) {
 	t.Helper()
 	w, err := decodeJSON([]byte(want))
 	must(t, err)
@@ -285,7 +283,7 @@ func wantJSON(t testing.TB, what string, got any, want string) {
 }
 
 // shared is a namespace and a store on the server that tests share.
-func shared(t testing.TB) (*kubetest.Env, string, *Kubernetes) {
+func shared(t *testing.T) (*kubetest.Env, string, *Kubernetes) {
 	t.Helper()
 	env := kubeServer(t)
 	ns := env.Namespace(t)
@@ -294,7 +292,7 @@ func shared(t testing.TB) (*kubetest.Env, string, *Kubernetes) {
 
 // asManager makes objects look as a live Cluster API manager leaves them (CAPI
 // contract section 2).
-func asManager(t testing.TB, k *Kubernetes, ns string, machines ...string) {
+func asManager(t *testing.T, k *Kubernetes, ns string, machines ...string) {
 	t.Helper()
 	set := func(r kube.Resource, name string, edit edit) {
 		_, err := k.change(t.Context(), r, capi.Key{Namespace: ns, Name: name}, edit)
@@ -372,7 +370,7 @@ func TestKubeManaged(t *testing.T) {
 	}
 }
 
-func writeTemp(t testing.TB, text string) string {
+func writeTemp(t *testing.T, text string) string {
 	t.Helper()
 	path := t.TempDir() + "/manifests.yaml"
 	must(t, writeFile(path, []byte(text)))
@@ -703,6 +701,79 @@ func TestKubeWiring(t *testing.T) {
 		}
 		if got := u.GetLabels()[capi.LabelCluster]; got != "c" {
 			t.Errorf("%s: label %q", tt.r.Kind, got)
+		}
+	}
+}
+
+// A Machine whose finalizer was taken off by force is gone, but what it had is not.
+func TestKubeMachineForcedAway(t *testing.T) {
+	env, ns, k := shared(t)
+	set := decode(t, manifests("v1beta1", ns))
+	provision(t, k, set)
+	kubeconfig := env.Kubeconfig(t)
+	env.Kubectl(t, kubeconfig, "-n", ns, "patch", "machine", "cp", "--type=merge", "-p", `{"metadata":{"finalizers":null}}`)
+	env.Kubectl(t, kubeconfig, "-n", ns, "delete", "machine", "cp")
+
+	k = newStore(t, env, ns)
+	// Nobody said that its host is to be wiped: the manifests may be given again.
+	if condemned, err := k.Condemned(t.Context(), []capi.Key{{Namespace: ns, Name: "c"}}); len(condemned) > 0 || err != nil {
+		t.Errorf("condemned %v, %v", condemned, err)
+	}
+	r, ok, err := k.Record(t.Context(), capi.Key{Namespace: ns, Name: "cp"})
+	if !ok || err != nil || !r.Claimed() {
+		t.Fatalf("%v, %v, %v", r, ok, err)
+	}
+	r.Phase, r.Ready = capi.PhaseDeleting, false
+	must(t, k.SaveRecord(t.Context(), r))
+	if done, _, err := k.Condemn(t.Context(), r.Key); !done || err != nil {
+		t.Errorf("done %v, %v", done, err)
+	}
+	must(t, k.DeleteRecord(t.Context(), r.Key))
+	if left := env.Kubectl(t, kubeconfig, "-n", ns, "get", "machines,plundermachines", "-o", "name"); left != "" {
+		t.Errorf("left over: %s", left)
+	}
+	if macs, err := k.Claims(t.Context()); err != nil || len(macs) > 0 {
+		t.Errorf("still claimed: %v, %v", macs, err)
+	}
+}
+
+// Under a manager a cluster's record has no place but its PlunderCluster.
+func TestKubeManagedClusterWithoutPlunderCluster(t *testing.T) {
+	env, ns, k := shared(t)
+	env.Kubectl(t, env.Kubeconfig(t), "-n", ns, "apply", "-f", writeTemp(t, fmt.Sprintf(
+		"apiVersion: cluster.x-k8s.io/v1beta1\nkind: Cluster\nmetadata: {name: c, namespace: %s, finalizers: [cluster.cluster.x-k8s.io]}\n", ns)))
+	err := k.SaveClusterRecord(t.Context(), capi.ClusterRecord{Key: capi.Key{Namespace: ns, Name: "c"}})
+	if err == nil || !strings.Contains(err.Error(), "give it a PlunderCluster") {
+		t.Errorf("%v", err)
+	}
+}
+
+// An API server that does not answer is that, whatever is asked.
+func TestKubeUnavailable(t *testing.T) {
+	env, ns, _ := shared(t)
+	k := killedStore(t, env, ns, 0, false)
+	set := decode(t, manifests("v1beta1", ns))
+	provision(t, newStore(t, env, ns), set)
+	r := readyRecord(ns, "cp", 0)
+	r.Step = "changed"
+	if err := k.SaveRecord(t.Context(), r); !errors.Is(err, capi.ErrUnavailable) { // reads, then is cut off
+		t.Errorf("SaveRecord: %v", err)
+	}
+	_, lookErr := k.Look(t.Context(), set)
+	_, _, recordErr := k.Record(t.Context(), r.Key)
+	_, recordsErr := k.Records(t.Context())
+	_, _, clusterErr := k.ClusterRecord(t.Context(), capi.Key{Namespace: ns, Name: "c"})
+	_, condemnedErr := k.Condemned(t.Context(), []capi.Key{{Namespace: ns, Name: "c"}})
+	_, _, condemnErr := k.Condemn(t.Context(), r.Key)
+	_, intentsErr := k.Intents(t.Context(), Selection{Namespace: ns, Cluster: "c"})
+	_, clustersErr := k.Clusters(t.Context())
+	for name, err := range map[string]error{
+		"Look": lookErr, "Sync": k.Sync(t.Context(), set), "Record": recordErr, "Records": recordsErr, "ClusterRecord": clusterErr,
+		"Condemned": condemnedErr, "Condemn": condemnErr, "Intents": intentsErr, "Clusters": clustersErr,
+		"DeleteRecord": k.DeleteRecord(t.Context(), r.Key),
+	} {
+		if !errors.Is(err, capi.ErrUnavailable) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
