@@ -226,6 +226,9 @@ func (o *applyOptions) plan(ctx context.Context, docs []capi.Document, store *op
 	if err != nil {
 		return nil, nil, err
 	}
+	for _, m := range o.machines {
+		set.Only = append(set.Only, capi.ParseKey(m, store.namespace))
+	}
 	plan, err := translate.NewPlan(set, translate.Options{SkipKubernetes: o.skipKubernetes})
 	if err != nil {
 		return nil, nil, err

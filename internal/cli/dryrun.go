@@ -113,7 +113,9 @@ func pendingDeletions(ctx context.Context, set *capi.Set, store apply.Store) (ma
 	}
 	condemned := map[capi.Key]capi.Record{}
 	for _, r := range records {
-		condemned[r.Key] = r
+		if set.About(r.Key) {
+			condemned[r.Key] = r
+		}
 	}
 	return condemned, nil
 }

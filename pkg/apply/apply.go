@@ -221,6 +221,9 @@ func (r *run) condemned(ctx context.Context, set *capi.Set) error {
 		return err
 	}
 	for _, rec := range records {
+		if !set.About(rec.Key) {
+			continue
+		}
 		i := slices.IndexFunc(r.machines, func(m *machine) bool { return m.key == rec.Key })
 		switch {
 		case i < 0:

@@ -6,6 +6,7 @@ package capi
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -91,6 +92,9 @@ type Document struct {
 type Set struct {
 	Clusters []*Cluster // sorted by key
 	Machines []*Machine // sorted by key
+	// Only, if not empty, names the Machines that a run is about, those that are being
+	// deleted included: nothing is done about others of the same clusters.
+	Only []Key
 	// Warnings are for people: what was left out and why, what is allowed but odd.
 	// Each starts with file and line.
 	Warnings []string
@@ -101,6 +105,9 @@ type Endpoint struct {
 	Host string `json:"host,omitempty"`
 	Port int    `json:"port,omitempty"`
 }
+
+// About reports whether a run is about a Machine: see Only.
+func (s *Set) About(machine Key) bool { return len(s.Only) == 0 || slices.Contains(s.Only, machine) }
 
 // IsZero reports whether no endpoint was given.
 func (e Endpoint) IsZero() bool { return e.Host == "" }

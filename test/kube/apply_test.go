@@ -298,7 +298,11 @@ func TestPausedIsLeftAlone(t *testing.T) {
 		}
 		kubectl(p.resume...)
 	}
-	if r := s.must("apply", "--cluster", "c"); strings.Count(r.stdout, `"type":"Deleted"`) != 1 {
+	// An apply of one machine is not about another.
+	if r := s.must("apply", "machine", "cp"); strings.Contains(r.stdout, `"type":"Deleted"`) {
+		t.Errorf("%s", r)
+	}
+	if r := s.must("apply", "machine", "w01"); strings.Count(r.stdout, `"type":"Deleted"`) != 1 {
 		t.Errorf("%s", r)
 	}
 }
