@@ -184,8 +184,15 @@ func (k *Kubernetes) list(ctx context.Context, r kube.Resource, namespace string
 	if err != nil {
 		return nil, err
 	}
-	for _, u := range found {
-		k.remember(r, u)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for id := range k.seen { // what is gone
+		if id.kind == r.Kind && (namespace == "" || id.key.Namespace == namespace) {
+			delete(k.seen, id)
+		}
+	}
+	for key, u := range found {
+		k.seen[objectID{r.Kind, key}] = u
 	}
 	return found, nil
 }
