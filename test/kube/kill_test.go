@@ -28,7 +28,7 @@ type gate struct {
 
 func newGate(t *testing.T, env *kubetest.Env) *gate {
 	t.Helper()
-	transport, err := rest.TransportFor(env.Config)
+	transport, err := rest.TransportFor(operator(t, env))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,6 +141,52 @@ func TestKilledAtEveryWrite(t *testing.T) {
 				r := s.must(s.apply()...)
 				if w, m := g.writes.Load(), s.rack.sim.Mutations(); w > 0 || len(m) > 0 || strings.Count(r.stdout, `"type":"Skipped"`) != 2 {
 					t.Errorf("a third run changes nothing, but: %d writes, %v\n%s", w, m, r)
+				}
+			})
+		}
+	}
+}
+
+// The same for a delete: the machine is wiped, nothing is installed, and nothing of it
+// is left behind in Kubernetes.
+func TestKilledDeleteAtEveryWrite(t *testing.T) {
+	env := kubetest.ServerWith(t, capi)
+	install(t, env)
+	remove := []string{"delete", "machine", "w01", "--yes"}
+	setUp := func(t *testing.T) (*site, *gate) {
+		t.Helper()
+		s := newSite(t, env, newRack(t, 3), "v1beta1", 1)
+		s.must(append(s.apply(), "--skip-kubernetes")...)
+		g := newGate(t, env)
+		s.through(g)
+		return s, g
+	}
+	s, g := setUp(t)
+	s.must(remove...)
+	writes := g.writes.Load()
+	t.Logf("a delete makes %d writes; it is killed before and after each of them", writes)
+	for n := range writes {
+		for _, answered := range []bool{false, true} {
+			t.Run(fmt.Sprintf("write-%d-answered-%t", n+1, answered), func(t *testing.T) {
+				t.Parallel()
+				s, g := setUp(t)
+				mac := s.records()["w01"].MAC
+				s.killed(g, n+1, answered, remove...)
+				// Deleted already counts as deleted: then there is nothing left to name.
+				if r := s.run(remove...); r.code != 0 && !strings.Contains(r.stderr, "has no Machine") {
+					t.Fatalf("%s", r)
+				}
+				for _, m := range s.rack.sim.Machines() {
+					if m.MAC == mac && (!m.Wiped || m.Installs != 1) {
+						t.Errorf("%+v", m)
+					}
+				}
+				if left := s.kubectl("get", "machines,plundermachines", "-o", "name"); strings.Contains(left, "w01") {
+					t.Errorf("left: %s", left)
+				}
+				leases := env.Kubectl(t, s.admin, "-n", "capplunder-system", "get", "leases", "-o", `jsonpath={.items[*].spec.holderIdentity}`)
+				if strings.Contains(leases, s.namespace+"/w01") {
+					t.Errorf("still reserved: %s", leases)
 				}
 			})
 		}

@@ -87,7 +87,8 @@ type site struct {
 	t          *testing.T
 	env        *kubetest.Env
 	rack       *rack
-	kubeconfig string
+	kubeconfig string // of somebody who has the shipped role and nothing else
+	admin      string // kubeconfig of an administrator
 	namespace  string
 	manifests  string // directory
 	machines   []string
@@ -97,8 +98,13 @@ type site struct {
 // newSite makes manifests of a cluster with a control plane (unless osOnly) and workers.
 func newSite(t *testing.T, env *kubetest.Env, r *rack, version string, workers int) *site {
 	t.Helper()
-	s := &site{t: t, env: env, rack: r, kubeconfig: env.Kubeconfig(t), namespace: env.Namespace(t), manifests: t.TempDir(), home: t.TempDir()}
+	s := &site{t: t, env: env, rack: r, admin: env.Kubeconfig(t), namespace: env.Namespace(t), manifests: t.TempDir(), home: t.TempDir()}
+	s.kubeconfig = kubetest.WriteKubeconfig(t, operator(t, env), s.namespace)
 	net := nets.Add(1)
+	belongs := "  clusterName: c\n  bootstrap: {dataSecretName: \"\"}"
+	if version == "v1alpha2" {
+		belongs = "  bootstrap: {data: \"\"}"
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `apiVersion: cluster.x-k8s.io/%[1]s
 kind: Cluster
@@ -127,11 +133,10 @@ apiVersion: cluster.x-k8s.io/%[5]s
 kind: Machine
 metadata: {name: %[1]s, labels: {cluster.x-k8s.io/cluster-name: c%[6]s}}
 spec:
-  clusterName: c
+%[8]s
   version: v1.34.1
-  bootstrap: {dataSecretName: ""}
   infrastructureRef: %[7]s
-`, name, net/200, net%200, 10+i, version, label, ref(version, "PlunderMachine", name))
+`, name, net/200, net%200, 10+i, version, label, ref(version, "PlunderMachine", name), belongs)
 	}
 	if err := os.WriteFile(filepath.Join(s.manifests, "cluster.yaml"), []byte(b.String()), 0o600); err != nil {
 		t.Fatal(err)
@@ -144,6 +149,12 @@ func ref(version, kind, name string) string {
 		return fmt.Sprintf("{apiGroup: infrastructure.cluster.x-k8s.io, kind: %s, name: %s}", kind, name)
 	}
 	return fmt.Sprintf("{apiVersion: infrastructure.cluster.x-k8s.io/v1alpha1, kind: %s, name: %s}", kind, name)
+}
+
+// kubectl runs kubectl in the site's namespace, as administrator.
+func (s *site) kubectl(args ...string) string {
+	s.t.Helper()
+	return s.env.Kubectl(s.t, s.admin, append([]string{"-n", s.namespace}, args...)...)
 }
 
 // run is one run of the program: how it ended and what it said.
