@@ -93,7 +93,7 @@ func TestKubeconfigSecret(t *testing.T) {
 	k := openKube(t, env.Config, 0)
 	ctx := t.Context()
 	c := capi.Key{Namespace: env.Namespace(t), Name: "c"}
-	secrets := k.client.Core.Secrets(c.Namespace)
+	secrets := connect(t, env.Config).Core.Secrets(c.Namespace)
 	get := func() *corev1.Secret {
 		t.Helper()
 		s, err := secrets.Get(ctx, "c-kubeconfig", metav1.GetOptions{})

@@ -8,6 +8,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
 
@@ -39,6 +40,15 @@ func install(tb testing.TB, env *kubetest.Env) {
 			tb.Fatal(err)
 		}
 	}
+	binding := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": map[string]any{"name": operators},
+		"roleRef":  map[string]any{"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": crd.Role},
+		"subjects": []any{map[string]any{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": operators}},
+	}}
+	bindings := schema.GroupVersionResource{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterrolebindings"}
+	if _, err := c.Dynamic.Resource(bindings).Create(tb.Context(), binding, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+		tb.Fatal(err)
+	}
 	for _, plural := range []string{"plunderclusters", "plundermachines"} {
 		gvr := schema.GroupVersionResource{Group: "infrastructure.cluster.x-k8s.io", Version: "v1alpha1", Resource: plural}
 		eventually(tb, func() error {
@@ -47,6 +57,9 @@ func install(tb testing.TB, env *kubetest.Env) {
 		})
 	}
 }
+
+// operators is the group of those who have the shipped role.
+const operators = "operators"
 
 func targetOf(config *rest.Config) *kube.Target {
 	config = rest.CopyConfig(config)
@@ -65,9 +78,14 @@ func connect(tb testing.TB, config *rest.Config) *kube.Client {
 	return c
 }
 
-// openKube opens the store on a server; leases last for the duration (0: as usual).
+// openKube opens the store on a server, as somebody who has the shipped role and no
+// other rights; leases last for the duration (0: as usual).
 func openKube(tb testing.TB, config *rest.Config, lease time.Duration) *Kubernetes {
 	tb.Helper()
+	config = rest.CopyConfig(config)
+	if len(config.Impersonate.UserName) == 0 {
+		config.Impersonate = rest.ImpersonationConfig{UserName: "operator", Groups: []string{operators, "system:authenticated"}}
+	}
 	k, err := OpenKubernetes(connect(tb, config), KubernetesOptions{LeaseDuration: lease})
 	must(tb, err)
 	return k

@@ -18,11 +18,12 @@ func openEmptyKube(t *testing.T) *Kubernetes {
 	install(t, env)
 	k := openKube(t, env.Config, 0)
 	k.claims = reservations{client: k.client, namespace: env.Namespace(t)}
+	admin := connect(t, env.Config).Dynamic
 	for _, r := range []kube.Resource{k.machines(), k.plunderMachines(), k.clusters(), k.plunderClusters()} {
 		all, err := k.list(t.Context(), r, "")
 		must(t, err)
 		for at, u := range all {
-			api := k.at(r, object(u.Object).version(), at.Namespace)
+			api := admin.Resource(r.GVR(object(u.Object).version())).Namespace(at.Namespace)
 			_, err := api.Patch(t.Context(), at.Name, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
 			must(t, err)
 			if err := api.Delete(t.Context(), at.Name, metav1.DeleteOptions{}); err != nil && !deleting(u) {
