@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -248,11 +249,26 @@ func (r reservations) macs(ctx context.Context) (map[string]capi.Key, error) {
 // sweep gives up what machines of a cluster have reserved and no record of theirs
 // shows: a run was killed between the two, and had not used it yet. The lock of the
 // cluster must be held, and records be read under it. What a PlunderMachine had that is
-// not there any more stays reserved: nobody knows what runs on that hardware.
+// not there any more stays reserved: nobody knows what runs on that hardware. And what
+// their records show and nobody has reserved, because somebody deleted a Lease, is
+// reserved again.
 func (r reservations) sweep(ctx context.Context, cluster capi.Key, records []capi.Record) error {
 	list, err := r.list(ctx, labels.Set{labelCluster: labelValue(cluster)})
-	if err != nil || len(list) == 0 {
+	if err != nil {
 		return err
+	}
+	for _, rec := range records {
+		if rec.Namespace != cluster.Namespace || rec.Cluster != cluster.Name {
+			continue
+		}
+		for _, v := range reservationsOf(rec) {
+			if !slices.ContainsFunc(list, func(l coordinationv1.Lease) bool { return l.Name == v.name() }) {
+				if err := r.take(ctx, rec, ""); err != nil {
+					return err
+				}
+				break
+			}
+		}
 	}
 	known := make(map[string]capi.Record, len(records))
 	for _, rec := range records {

@@ -251,6 +251,21 @@ func TestSweep(t *testing.T) {
 	if got := r.names(t); !slices.Equal(got, want) {
 		t.Errorf("left: %v", got)
 	}
+
+	// Somebody deletes a Lease: what is recorded is reserved again.
+	must(t, r.leases().Delete(ctx, "mac-00-50-56-00-00-01", metav1.DeleteOptions{}))
+	must(t, r.sweep(ctx, c, records))
+	if got := r.names(t); !slices.Equal(got, want) {
+		t.Errorf("after one was deleted: %v", got)
+	}
+	// If another machine was quicker, nobody goes on.
+	must(t, r.leases().Delete(ctx, "mac-00-50-56-00-00-01", metav1.DeleteOptions{}))
+	foreign.MAC = recorded.MAC
+	must(t, r.take(ctx, foreign, ""))
+	var taken *TakenError
+	if err := r.sweep(ctx, c, records); !errors.As(err, &taken) || taken.Holder != foreign.Key {
+		t.Errorf("got %v", err)
+	}
 }
 
 // Whoever locks a cluster finds nothing that a killed run left reserved.
