@@ -247,9 +247,6 @@ func (r *run) prepare(ctx context.Context, set *capi.Set) error {
 		}
 		r.clusters[c.Key] = r.newCluster(c, rec)
 	}
-	if err := r.firstRecords(ctx); err != nil {
-		return err
-	}
 	for _, m := range r.machines {
 		if m.plan != nil && m.plan.Init {
 			c := r.clusters[m.plan.Machine.Cluster.Key]
@@ -265,26 +262,6 @@ func (r *run) prepare(ctx context.Context, set *capi.Set) error {
 		}
 	}
 	return nil
-}
-
-// firstRecords makes a record for every machine that has none yet.
-func (r *run) firstRecords(ctx context.Context) error {
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var errs []error
-	for _, m := range r.machines {
-		if _, known := r.records[m.key]; known || m.plan == nil || m.err != nil || m.outcome == event.Skipped {
-			continue
-		}
-		wg.Go(func() {
-			err := r.claiming.do(ctx, func() error { return m.commit(ctx, func(*capi.Record) {}) })
-			mu.Lock()
-			defer mu.Unlock()
-			errs = append(errs, err)
-		})
-	}
-	wg.Wait()
-	return errors.Join(errs...)
 }
 
 func unknownBootConfig(name string, cfg wire.ServerConfig) error {

@@ -20,7 +20,7 @@ func (r *run) findHardware(ctx context.Context, batch []*machine, start func(*ma
 		m.begin(event.StepHardware)
 	}
 	waiting := batch
-	told := map[capi.Key]bool{}
+	noted := map[capi.Key]time.Time{}
 	spec := r.spec("find free hardware", func(string) {})
 	spec.Limit, spec.LimitName = r.opts.HardwareTimeout, "--hardware-timeout"
 	// Claims wait for a store that does not answer, as long as for hardware.
@@ -34,11 +34,11 @@ func (r *run) findHardware(ctx context.Context, batch []*machine, start func(*ma
 			return "", retryable(err)
 		}
 		got, why := assign(requests(waiting), hw)
-		claims := r.claimAll(ctx, waiting, got)
+		recorded := r.recordAll(ctx, waiting, got)
 		var rest []*machine
 		for _, m := range waiting {
 			a, ok := got[m.key]
-			err := claims[m.key]
+			err := recorded[m.key]
 			switch {
 			case ok && err == nil:
 				m.done(a.reason)
@@ -52,11 +52,10 @@ func (r *run) findHardware(ctx context.Context, batch []*machine, start func(*ma
 				why[m.key] = err.Error()
 				m.observe(why[m.key])
 				rest = append(rest, m)
-			case ok:
+			case err != nil:
 				m.finish(ctx, m.fail(err))
 			default:
-				m.homeless(ctx, why[m.key], !told[m.key])
-				told[m.key] = true
+				m.homeless(ctx, why[m.key], noted)
 				rest = append(rest, m)
 			}
 		}
@@ -75,28 +74,41 @@ func (r *run) findHardware(ctx context.Context, batch []*machine, start func(*ma
 	}
 }
 
-// claimsInFlight bounds the claims that are recorded at once.
-const claimsInFlight = 16
+const (
+	// claimsInFlight bounds the claims that are recorded at once.
+	claimsInFlight = 16
+	// recordsInFlight bounds the records that are read one by one at once.
+	recordsInFlight = 8
+	// noteEvery is how often a machine that waits for hardware gets an event about it.
+	// The waits of a thousand machines would keep a store busy otherwise.
+	noteEvery = time.Minute
+)
 
-// claimAll records what was assigned, and says how that went for each machine.
-func (r *run) claimAll(ctx context.Context, waiting []*machine, got map[capi.Key]assignment) map[capi.Key]error {
+// recordAll records what was assigned, and of a machine that gets nothing that it waits,
+// unless that is on record. It says how that went for each machine.
+func (r *run) recordAll(ctx context.Context, waiting []*machine, got map[capi.Key]assignment) map[capi.Key]error {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
-	claims := map[capi.Key]error{}
+	recorded := map[capi.Key]error{}
 	for _, m := range waiting {
 		a, ok := got[m.key]
-		if !ok {
+		if !ok && (!m.rec.UpdatedAt.IsZero() || ctx.Err() != nil) {
 			continue
 		}
 		wg.Go(func() {
-			err := r.claiming.do(ctx, func() error { return m.claim(ctx, a.mac) })
+			err := r.claiming.do(ctx, func() error {
+				if ok {
+					return m.claim(ctx, a.mac)
+				}
+				return m.save(ctx, func(*capi.Record) {})
+			})
 			mu.Lock()
 			defer mu.Unlock()
-			claims[m.key] = err
+			recorded[m.key] = err
 		})
 	}
 	wg.Wait()
-	return claims
+	return recorded
 }
 
 func requests(machines []*machine) []request {
@@ -124,14 +136,18 @@ func (r *run) hardware(ctx context.Context) (hardware, error) {
 	return hardware{leases: leases, now: now, deployments: deployments, claimed: claimed, maxAge: r.opts.MaxAge}, nil
 }
 
-// homeless says that there is no hardware for the machine (yet).
-func (m *machine) homeless(ctx context.Context, why string, first bool) {
-	if first {
+// homeless says that there is no hardware for the machine (yet). noted is when an event
+// of each machine said so last.
+func (m *machine) homeless(ctx context.Context, why string, noted map[capi.Key]time.Time) {
+	last, told := noted[m.key]
+	if !told {
 		m.run.emit(m.event(event.Event{Type: event.NoHardware, Step: event.StepHardware, Message: "No Hardware found: " + why}))
 	} else {
 		m.observe("no hardware found: " + why)
 	}
-	if ctx.Err() == nil { // after Ctrl-C a thousand notes would take seconds
+	// After Ctrl-C a thousand notes would take seconds.
+	if now := time.Now(); ctx.Err() == nil && now.Sub(last) >= noteEvery {
+		noted[m.key] = now
 		m.note(ctx, capi.EventWarning, capi.ReasonNoHardware, "Plunder has no available hardware to provision")
 	}
 }

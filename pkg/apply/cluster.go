@@ -168,10 +168,7 @@ func (m *machine) initCluster(ctx context.Context, c *cluster, guard translate.G
 	if err := c.initDone(ctx, m, hash); err != nil {
 		return m.fail(err)
 	}
-	if err := m.jobDone(ctx, event.StepInit); err != nil {
-		return m.fail(err)
-	}
-	m.done("the control plane is initialised")
+	m.done("the control plane is initialised") // on record with the result, which comes next
 	return nil
 }
 
@@ -225,13 +222,10 @@ func (m *machine) join(ctx context.Context, c *cluster, guard translate.Guard) e
 		})
 		return err
 	})
-	if err == nil {
-		err = m.jobDone(ctx, event.StepJoin)
-	}
 	if err != nil {
 		return m.fail(err)
 	}
-	m.done("joined the cluster")
+	m.done("joined the cluster") // on record with the result, which comes next
 	return nil
 }
 

@@ -80,17 +80,33 @@ func (e *Engine) Delete(ctx context.Context, keys []capi.Key, opts DeleteOptions
 
 // victims reads the records of machines that are to be deleted.
 func (e *Engine) victims(ctx context.Context, keys []capi.Key) ([]capi.Record, error) {
+	found := make([]struct {
+		rec capi.Record
+		ok  bool
+		err error
+	}, len(keys))
+	var wg sync.WaitGroup
+	few := make(limiter, recordsInFlight)
+	for i, k := range keys {
+		wg.Go(func() {
+			f := &found[i]
+			f.err = few.do(ctx, func() (err error) {
+				f.rec, f.ok, err = e.store.Record(ctx, k)
+				return err
+			})
+		})
+	}
+	wg.Wait()
 	var records []capi.Record
 	missing := &NoRecordError{Store: e.store.String()}
-	for _, k := range keys {
-		rec, ok, err := e.store.Record(ctx, k)
+	for i, f := range found {
 		switch {
-		case err != nil:
-			return nil, err
-		case !ok:
-			missing.Keys = append(missing.Keys, k)
+		case f.err != nil:
+			return nil, f.err
+		case !f.ok:
+			missing.Keys = append(missing.Keys, keys[i])
 		default:
-			records = append(records, rec)
+			records = append(records, f.rec)
 		}
 	}
 	if len(missing.Keys) > 0 {
@@ -211,7 +227,14 @@ func (m *machine) condemn(ctx context.Context) error {
 // drop gives a machine up whose host will not answer any more: its deployment goes,
 // so that nothing is installed on whatever boots with its MAC, and its record.
 func (m *machine) drop(ctx context.Context) error {
-	if err := m.release(ctx); err != nil {
+	err := m.release(ctx)
+	var conflict *wire.ConflictError
+	if errors.As(err, &conflict) && strings.EqualFold(conflict.Other.MAC, m.rec.MAC) {
+		// An earlier run was interrupted after the hardware was free, and it has been
+		// given to somebody else: there is nothing of ours to release.
+		err = nil
+	}
+	if err != nil {
 		return err
 	}
 	m.note(ctx, capi.EventWarning, capi.ReasonDelete, fmt.Sprintf("Machine %s was removed without a wipe: its disks keep their data", m.rec.MAC))
@@ -274,9 +297,11 @@ func (m *machine) identify(ctx context.Context) (blank bool, err error) {
 	if err := sameDisks(m.rec.Disks, m.facts.Disks); err != nil {
 		return false, m.fail(err)
 	}
-	err = m.save(ctx, func(rec *capi.Record) { rec.BootID, rec.Disks = m.facts.BootID, m.facts.Disks })
-	if err != nil {
-		return false, m.fail(err)
+	if m.rec.BootID != m.facts.BootID || !slices.Equal(m.rec.Disks, m.facts.Disks) {
+		err = m.save(ctx, func(rec *capi.Record) { rec.BootID, rec.Disks = m.facts.BootID, m.facts.Disks })
+		if err != nil {
+			return false, m.fail(err)
+		}
 	}
 	m.done(fmt.Sprintf("host %s at %s has MAC %s", m.facts.Host, m.rec.Address, m.rec.MAC))
 	return false, m.release(ctx)

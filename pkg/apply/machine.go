@@ -210,6 +210,7 @@ func (m *machine) record(ctx context.Context) error {
 		if m.plan.Kubernetes != nil {
 			rec.Kubernetes = m.plan.Machine.Version
 		}
+		rec.JobStep, rec.JobID, rec.JobAt = "", "", time.Time{}
 	})
 	if err == nil {
 		err = m.recorded(ctx)
