@@ -5,52 +5,26 @@
 package kill
 
 import (
-	"bufio"
-	"bytes"
-	"context"
 	"encoding/base64"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	_ "github.com/plunder-app/capplunder/internal/cli" // go test must not take a cached result for a changed program
 	"github.com/plunder-app/capplunder/pkg/plunder"
 	"github.com/plunder-app/capplunder/pkg/simulator"
 	"github.com/plunder-app/capplunder/pkg/state"
+	"github.com/plunder-app/capplunder/test/program"
 )
 
 // patience is how long one run of the program may take before the test gives up.
 const patience = 60 * time.Second
 
-var binary string
-
-func TestMain(m *testing.M) {
-	// The runs wait nearly all the time: many at once, however few cores there are.
-	flag.Parse()
-	if err := flag.Set("test.parallel", "12"); err != nil {
-		panic(err)
-	}
-	dir, err := os.MkdirTemp("", "capplunder-kill")
-	if err != nil {
-		panic(err)
-	}
-	binary = filepath.Join(dir, "capplunder")
-	out, err := exec.Command("go", "build", "-o", binary, "github.com/plunder-app/capplunder/cmd/capplunder").CombinedOutput()
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
-		os.Exit(1)
-	}
-	code := m.Run()
-	_ = os.RemoveAll(dir)
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(program.Main(12, m.Run)) }
 
 // rig is one simulated server and one state directory.
 type rig struct {
@@ -118,49 +92,26 @@ func (r *rig) arm(onRequest, onResponse func(int64)) {
 // the program can have sent anything; onEvent is called with each event's number.
 func (r *rig) run(args []string, started func(kill func()), onEvent func(n int, kill func())) (code int, stdout, stderr string) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
-	defer cancel()
-	args = append(args, r.flags...)
-	cmd := exec.CommandContext(ctx, binary, args...)
-	var errOut bytes.Buffer
-	cmd.Stderr = &errOut
-	pipe, err := cmd.StdoutPipe()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	// A request may only be handled once the process can be killed.
-	ready := make(chan struct{})
-	kill := func() {
-		<-ready
-		_ = cmd.Process.Kill()
-	}
-	if started != nil {
-		started(kill)
-	}
-	if err := cmd.Start(); err != nil {
-		r.t.Fatal(err)
-	}
-	close(ready)
-	var out strings.Builder
-	scanner := bufio.NewScanner(pipe)
-	scanner.Buffer(nil, 1<<20)
-	for n := 1; scanner.Scan(); n++ {
-		line := scanner.Bytes()
-		if !json.Valid(line) {
-			r.t.Errorf("not JSON: %s", line)
-		}
-		out.Write(line)
-		out.WriteByte('\n')
-		if onEvent != nil {
-			onEvent(n, kill)
-		}
-	}
-	_ = cmd.Wait()
-	if ctx.Err() != nil {
-		lines := strings.Split(out.String(), "\n")
-		r.t.Fatalf("%v did not end within %s\n%s\n%s", args, patience, strings.Join(lines[max(0, len(lines)-12):], "\n"), &errOut)
-	}
-	return cmd.ProcessState.ExitCode(), out.String(), errOut.String()
+	var kill func()
+	n := 0
+	res := program.Do(r.t, program.Options{
+		Args: append(args, r.flags...), Patience: patience,
+		Started: func(k func()) {
+			kill = k
+			if started != nil {
+				started(k)
+			}
+		},
+		Line: func(line string) {
+			if !json.Valid([]byte(line)) {
+				r.t.Errorf("not JSON: %s", line)
+			}
+			if n++; onEvent != nil {
+				onEvent(n, kill)
+			}
+		},
+	})
+	return res.Code, res.Stdout, res.Stderr
 }
 
 // must runs the program undisturbed.

@@ -3,51 +3,27 @@
 package kube
 
 import (
-	"bufio"
-	"bytes"
-	"context"
 	"encoding/base64"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	_ "github.com/plunder-app/capplunder/internal/cli" // go test must not take a cached result for a changed program
 	"github.com/plunder-app/capplunder/internal/kubetest"
 	"github.com/plunder-app/capplunder/pkg/plunder"
 	"github.com/plunder-app/capplunder/pkg/simulator"
+	"github.com/plunder-app/capplunder/test/program"
 )
 
 // patience is how long one run of the program may take before the test gives up.
 const patience = 2 * time.Minute
 
-var binary string
-
 func TestMain(m *testing.M) {
-	// The runs wait nearly all the time: many at once, however few cores there are.
-	flag.Parse()
-	if err := flag.Set("test.parallel", "8"); err != nil {
-		panic(err)
-	}
-	dir, err := os.MkdirTemp("", "capplunder-kube")
-	if err != nil {
-		panic(err)
-	}
-	binary = filepath.Join(dir, "capplunder")
-	out, err := exec.Command("go", "build", "-o", binary, "github.com/plunder-app/capplunder/cmd/capplunder").CombinedOutput()
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
-		os.Exit(1)
-	}
-	code := kubetest.Main(m)
-	_ = os.RemoveAll(dir)
-	os.Exit(code)
+	os.Exit(program.Main(8, func() int { return kubetest.Main(m) }))
 }
 
 // nets gives every site addresses of its own: one is never given twice, whoever asks.
@@ -163,49 +139,20 @@ type run struct {
 	stdout, stderr string
 }
 
-func (r run) String() string { return fmt.Sprintf("exit %d\n%s%s", r.code, r.stdout, r.stderr) }
+func (r run) String() string {
+	return program.Run{Code: r.code, Stdout: r.stdout, Stderr: r.stderr}.String()
+}
 
 // start runs the program; kill, if not nil, is handed a function that kills it before
 // anything can be sent, and event is called for each line of stdout.
 func (s *site) start(args []string, kill func(func()), event func(line string)) run {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
-	defer cancel()
-	args = append(args, "-p", s.rack.config, "--store", "kubernetes", "-n", s.namespace, "-o", "json")
-	cmd := exec.CommandContext(ctx, binary, args...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+s.kubeconfig, "HOME="+s.home, "CAPPLUNDER_INTERVAL=50ms")
-	var errOut bytes.Buffer
-	cmd.Stderr = &errOut
-	pipe, err := cmd.StdoutPipe()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	ready := make(chan struct{})
-	if kill != nil {
-		kill(func() {
-			<-ready
-			_ = cmd.Process.Kill()
-		})
-	}
-	if err := cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	close(ready)
-	var out strings.Builder
-	scanner := bufio.NewScanner(pipe)
-	scanner.Buffer(nil, 1<<20)
-	for scanner.Scan() {
-		out.WriteString(scanner.Text() + "\n")
-		if event != nil {
-			event(scanner.Text())
-		}
-	}
-	_ = cmd.Wait()
-	if ctx.Err() != nil {
-		lines := strings.Split(out.String(), "\n")
-		s.t.Fatalf("%v did not end within %s\n%s\n%s", args, patience, strings.Join(lines[max(0, len(lines)-12):], "\n"), &errOut)
-	}
-	return run{code: cmd.ProcessState.ExitCode(), stdout: out.String(), stderr: errOut.String()}
+	r := program.Do(s.t, program.Options{
+		Args:     append(args, "-p", s.rack.config, "--store", "kubernetes", "-n", s.namespace, "-o", "json"),
+		Env:      []string{"KUBECONFIG=" + s.kubeconfig, "HOME=" + s.home, "CAPPLUNDER_INTERVAL=50ms"},
+		Patience: patience, Started: kill, Line: event,
+	})
+	return run{r.Code, r.Stdout, r.Stderr}
 }
 
 func (s *site) run(args ...string) run { return s.start(args, nil, nil) }
