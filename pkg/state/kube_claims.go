@@ -257,16 +257,17 @@ func (r reservations) sweep(ctx context.Context, cluster capi.Key, records []cap
 	if err != nil {
 		return err
 	}
+	reserved := make(map[string]bool, len(list))
+	for i := range list {
+		reserved[list[i].Name] = true
+	}
 	for _, rec := range records {
 		if rec.Namespace != cluster.Namespace || rec.Cluster != cluster.Name {
 			continue
 		}
-		for _, v := range reservationsOf(rec) {
-			if !slices.ContainsFunc(list, func(l coordinationv1.Lease) bool { return l.Name == v.name() }) {
-				if err := r.take(ctx, rec, ""); err != nil {
-					return err
-				}
-				break
+		if slices.ContainsFunc(reservationsOf(rec), func(v reservation) bool { return !reserved[v.name()] }) {
+			if err := r.take(ctx, rec, ""); err != nil {
+				return err
 			}
 		}
 	}
