@@ -49,7 +49,7 @@ func (k reserves) what() string {
 // reservations are who has which MAC and which address, of everybody who uses the
 // cluster: one Lease for each, that does not expire. The API server lets only one
 // create it. A reservation is made before anything is recorded or posted, and given up
-// after the record is gone, so that hardware is never free while a machine has it.
+// after the machine was given back, just before its record goes.
 type reservations struct {
 	client    *kube.Client
 	namespace string

@@ -247,11 +247,15 @@ func (k *Kubernetes) pair(ctx context.Context, key capi.Key) (pair, error) {
 	return pair{key: key, machine: m}, nil
 }
 
-// DeleteRecord removes a machine: record, claims and objects; under a Cluster API
+// DeleteRecord removes a machine: claims, record and objects; under a Cluster API
 // manager of the objects only our finalizer, for the manager removes the rest. None is
 // no error. An object that another program holds with a finalizer of its own stays
-// until that lets go. What the machine claimed is given up only after its record is
-// gone; the Machine goes last, so that a run that is killed before can be repeated.
+// until that lets go.
+//
+// What the machine claimed is given up first, for nothing would find it once the
+// record is gone. A run that is killed in between, and is repeated, finds a record
+// whose hardware may be another machine's by now: whoever finishes a deletion looks
+// whose deployment is on it.
 func (k *Kubernetes) DeleteRecord(ctx context.Context, key capi.Key) error {
 	p, err := k.pair(ctx, key)
 	if err != nil {
@@ -269,12 +273,10 @@ func (k *Kubernetes) DeleteRecord(ctx context.Context, key capi.Key) error {
 			return err
 		}
 	}
-	if p.infra != nil {
-		if err := k.letGo(ctx, k.plunderMachines(), p.infra); err != nil {
-			return err
-		}
-	}
 	if err := k.claims.drop(ctx, key, "", ""); err != nil {
+		return err
+	}
+	if err := k.letGo(ctx, k.plunderMachines(), p.infra); err != nil {
 		return err
 	}
 	if err := k.letGo(ctx, k.machines(), p.machine); err != nil {

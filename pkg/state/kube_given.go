@@ -265,7 +265,14 @@ func (k *Kubernetes) apply(ctx context.Context, g gift, dryRun bool) (*unstructu
 	if dryRun {
 		opts.DryRun = []string{metav1.DryRunAll}
 	}
-	u, err := k.at(g.r, object(g.given.Object).version(), g.key.Namespace).Apply(ctx, g.key.Name, g.given, opts)
+	var u *unstructured.Unstructured
+	var err error
+	for range triesOnConflict {
+		u, err = k.at(g.r, object(g.given.Object).version(), g.key.Namespace).Apply(ctx, g.key.Name, g.given, opts)
+		if !apierrors.IsConflict(err) || len(fieldConflicts(err)) > 0 {
+			break // else somebody else was faster, which says nothing about the fields
+		}
+	}
 	var status apierrors.APIStatus
 	switch {
 	case err == nil:
