@@ -68,7 +68,7 @@ func (r *run) newCluster(c *capi.Cluster, rec capi.ClusterRecord) *cluster {
 // sections 4 and 6).
 func (c *cluster) prepare(ctx context.Context) error {
 	rec := c.rec
-	if rec.Ready || c.spec.Paused {
+	if rec.Ready || c.spec.Paused || c.spec.Deleting {
 		return nil
 	}
 	rec.Endpoint = c.spec.Endpoint

@@ -125,6 +125,7 @@ type Cluster struct {
 	// PlunderCluster; a host without a port gets DefaultEndpointPort.
 	Endpoint Endpoint
 	Paused   bool // spec.paused or the annotation
+	Deleting bool // in the store its deletion has begun
 	Infra    *PlunderCluster
 	Machines []*Machine // of this cluster, sorted by key
 	Origin   Origin

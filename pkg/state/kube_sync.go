@@ -140,6 +140,7 @@ func (v *view) of(r kube.Resource, key capi.Key) *unstructured.Unstructured {
 func (v *view) mark(set *capi.Set) {
 	for _, c := range set.Clusters {
 		c.Paused = c.Paused || paused(v.clusters[c.Key])
+		c.Deleting = c.Deleting || deleting(v.clusters[c.Key])
 	}
 	for _, m := range set.Machines {
 		live, infra, cluster := v.machines[m.Key], v.plunderMachines[m.Infra.Key], v.clusters[clusterKey(m)]

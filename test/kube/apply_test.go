@@ -223,6 +223,12 @@ func TestKubectlDelete(t *testing.T) {
 			t.Errorf("still reserved: %s", line)
 		}
 	}
+	// The Cluster without machines can go, too.
+	s.kubectl("delete", "cluster", "c", "--wait=false")
+	s.must("apply", "--cluster", "c")
+	if out := s.kubectl("get", "clusters,plunderclusters", "-o", "name"); strings.TrimSpace(out) != "" {
+		t.Errorf("left: %s", out)
+	}
 	// And all over again.
 	s.must(s.apply()...)
 	if n := len(s.records()); n != 2 {
