@@ -25,7 +25,7 @@ func (f *factory) completeMachines(ns *namespaceOptions) cobra.CompletionFunc {
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		records, err := store.Records(ctx)
+		records, err := store.Records(ctx, store.namespace)
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

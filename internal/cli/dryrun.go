@@ -52,7 +52,12 @@ func (f *factory) printPlan(ctx context.Context, out output, set *capi.Set, plan
 	if err != nil {
 		return err
 	}
-	records, err := store.Records(ctx)
+	var namespaces []string
+	for _, mp := range plan.Machines {
+		namespaces = append(namespaces, mp.Machine.Namespace)
+	}
+	slices.Sort(namespaces)
+	records, err := store.Records(ctx, slices.Compact(namespaces)...)
 	if err != nil {
 		return err
 	}

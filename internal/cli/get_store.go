@@ -9,13 +9,12 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/plunder-app/capplunder/internal/ui"
-	"github.com/plunder-app/capplunder/pkg/apply"
 	"github.com/plunder-app/capplunder/pkg/capi"
 )
 
 // store is the store, and what of it is wanted.
-func (o *getOptions) store(ctx context.Context) (s apply.Store, keeps func(namespace string) bool, err error) {
-	st, err := o.f.Store(ctx, storeOptions{namespaceOptions: o.namespaceOptions})
+func (o *getOptions) store(ctx context.Context) (st *opened, keeps func(namespace string) bool, err error) {
+	st, err = o.f.Store(ctx, storeOptions{namespaceOptions: o.namespaceOptions})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -36,19 +35,17 @@ far each came. This reads the store and sends no request.`,
 		namespaced: true,
 		named:      true,
 		fetch: func(ctx context.Context, o *getOptions) (list, error) {
-			store, keeps, err := o.store(ctx)
+			store, _, err := o.store(ctx)
 			if err != nil {
 				return list{}, err
 			}
-			all, err := store.Records(ctx)
+			var namespaces []string
+			if !o.all {
+				namespaces = append(namespaces, store.namespace)
+			}
+			records, err := store.Records(ctx, namespaces...)
 			if err != nil {
 				return list{}, err
-			}
-			var records []capi.Record
-			for _, r := range all {
-				if keeps(r.Namespace) {
-					records = append(records, r)
-				}
 			}
 			l, err := choose(machineList(records, o.all), "machine", o.names)
 			if err != nil {

@@ -115,8 +115,8 @@ func (s markedStore) Record(ctx context.Context, key capi.Key) (capi.Record, boo
 }
 
 // Records implements apply.Store.
-func (s markedStore) Records(ctx context.Context) ([]capi.Record, error) {
-	r, err := s.store.Records(ctx)
+func (s markedStore) Records(ctx context.Context, namespaces ...string) ([]capi.Record, error) {
+	r, err := s.store.Records(ctx, namespaces...)
 	return r, failing(err)
 }
 

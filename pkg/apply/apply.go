@@ -180,7 +180,15 @@ func (r *run) look(ctx context.Context, set *capi.Set, plan *translate.Plan, cfg
 	if err != nil {
 		return false, err
 	}
-	records, err := r.store.Records(ctx)
+	var namespaces []string
+	for _, c := range set.Clusters {
+		namespaces = append(namespaces, c.Namespace)
+	}
+	for _, mp := range plan.Machines {
+		namespaces = append(namespaces, mp.Machine.Namespace)
+	}
+	slices.Sort(namespaces)
+	records, err := r.store.Records(ctx, slices.Compact(namespaces)...)
 	if err != nil {
 		return false, err
 	}

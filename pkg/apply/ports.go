@@ -77,8 +77,9 @@ type Store interface {
 	Sync(ctx context.Context, set *capi.Set) error
 	// Record returns the record of a machine; ok is false when there is none.
 	Record(ctx context.Context, key capi.Key) (r capi.Record, ok bool, err error)
-	// Records returns all records of all namespaces, sorted by key.
-	Records(ctx context.Context) ([]capi.Record, error)
+	// Records returns all records of these namespaces, of all when none is given,
+	// sorted by key. What is wrong in other namespaces is no error.
+	Records(ctx context.Context, namespaces ...string) ([]capi.Record, error)
 	// Claims says which Machine holds which MAC (colon form, lower case), of everybody
 	// who uses the store, including claims that no record shows yet.
 	Claims(ctx context.Context) (map[string]capi.Key, error)

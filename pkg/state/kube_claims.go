@@ -289,7 +289,7 @@ func (r reservations) sweep(ctx context.Context, cluster capi.Key, records []cap
 			continue
 		}
 		// The PlunderMachine itself has the last word, not the list of records.
-		rec, ok, err := recordOf(u.Object)
+		rec, ok, err := machineRecord(u)
 		switch {
 		case err != nil:
 			continue // unknown: the record must be repaired first, which others say

@@ -54,7 +54,12 @@ func (k *Kubernetes) Lock(ctx context.Context, req capi.LockRequest) (held conte
 // recorded so. The clusters are locked.
 func (k *Kubernetes) sweepReservations(ctx context.Context, clusters []capi.Key) error {
 	r := reservations{client: k.client, namespace: SystemNamespace}
-	records, err := k.Records(ctx)
+	var namespaces []string
+	for _, cluster := range clusters {
+		namespaces = append(namespaces, cluster.Namespace)
+	}
+	slices.Sort(namespaces)
+	records, err := k.Records(ctx, slices.Compact(namespaces)...)
 	for _, cluster := range clusters {
 		if err == nil {
 			err = r.sweep(ctx, cluster, records)

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/plunder-app/capplunder/pkg/capi"
@@ -80,10 +82,17 @@ func (k *Kubernetes) Record(ctx context.Context, key capi.Key) (capi.Record, boo
 }
 
 // Records implements the Store interface of pkg/apply.
-func (k *Kubernetes) Records(ctx context.Context) ([]capi.Record, error) {
-	all, err := k.list(ctx, k.plunderMachines(), "")
-	if err != nil {
-		return nil, err
+func (k *Kubernetes) Records(ctx context.Context, namespaces ...string) ([]capi.Record, error) {
+	if len(namespaces) == 0 {
+		namespaces = []string{metav1.NamespaceAll}
+	}
+	all := map[capi.Key]*unstructured.Unstructured{}
+	for _, namespace := range namespaces {
+		found, err := k.list(ctx, k.plunderMachines(), namespace)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(all, found)
 	}
 	records := make([]capi.Record, 0, len(all))
 	var unreadable []error

@@ -303,10 +303,13 @@ func (l *Local) recordIn(key capi.Key) (r capi.Record, ok bool, err error) {
 }
 
 // Records implements the Store interface of pkg/apply.
-func (l *Local) Records(ctx context.Context) ([]capi.Record, error) {
+func (l *Local) Records(ctx context.Context, namespaces ...string) ([]capi.Record, error) {
 	keys, err := l.list(dirPlunderMachines)
 	if err != nil {
 		return nil, err
+	}
+	if len(namespaces) > 0 { // a record is in the namespace of its Machine
+		keys = slices.DeleteFunc(keys, func(k capi.Key) bool { return !slices.Contains(namespaces, k.Namespace) })
 	}
 	found := make([]*capi.Record, len(keys))
 	err = parallel(ctx, len(keys), func(i int) error {

@@ -167,12 +167,14 @@ func (m *Memory) Record(ctx context.Context, key capi.Key) (r capi.Record, ok bo
 }
 
 // Records is as Local.Records.
-func (m *Memory) Records(ctx context.Context) (records []capi.Record, err error) {
+func (m *Memory) Records(ctx context.Context, namespaces ...string) (records []capi.Record, err error) {
 	err = m.do(ctx, m.FailRecords, func() error {
 		records = make([]capi.Record, 0, len(m.records))
 		for _, r := range m.records {
-			r.Disks = slices.Clone(r.Disks)
-			records = append(records, r)
+			if len(namespaces) == 0 || slices.Contains(namespaces, r.Namespace) {
+				r.Disks = slices.Clone(r.Disks)
+				records = append(records, r)
+			}
 		}
 		slices.SortFunc(records, func(a, b capi.Record) int { return compareKeys(a.Key, b.Key) })
 		return nil
