@@ -106,9 +106,21 @@ func keyOf(u *unstructured.Unstructured) capi.Key {
 
 // remember keeps an answer as the base of the next patch.
 func (k *Kubernetes) remember(r kube.Resource, u *unstructured.Unstructured) {
+	slim(u)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.seen[objectID{r.Kind, keyOf(u)}] = u
+}
+
+// slim drops half of an object: which of its fields each manager has set. Nobody here
+// asks for more than the versions in which they did (VersionOf).
+func slim(u *unstructured.Unstructured) {
+	entries, _ := object(u.Object).at("metadata")["managedFields"].([]any)
+	for _, entry := range entries {
+		if entry, ok := entry.(map[string]any); ok {
+			delete(entry, "fieldsV1")
+		}
+	}
 }
 
 func (k *Kubernetes) forget(r kube.Resource, key capi.Key) {
@@ -205,6 +217,7 @@ func (k *Kubernetes) each(ctx context.Context, r kube.Resource, version, namespa
 	pages.PageSize = pageSize
 	err := pages.EachListItem(ctx, metav1.ListOptions{}, func(o runtime.Object) error {
 		if u, ok := o.(*unstructured.Unstructured); ok {
+			slim(u)
 			f(u)
 		}
 		return nil

@@ -169,6 +169,9 @@ func has(r kube.Resource, live *unstructured.Unstructured, given object) bool {
 	}
 	r.Prune(given.version(), wanted)
 	delete(wanted, "apiVersion")
+	if contains(live.Object, wanted) {
+		return true
+	}
 	there, err := json.Marshal(live.Object)
 	if err != nil {
 		return false

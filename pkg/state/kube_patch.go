@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -69,6 +70,9 @@ func (k *Kubernetes) patch(r kube.Resource, u *unstructured.Unstructured, edit e
 	}
 	version := wanted.version()
 	r.Prune(version, wanted)
+	if reflect.DeepEqual(u.Object, map[string]any(wanted)) {
+		return patch{}, nil // nearly always, in a run that has nothing to do
+	}
 	diff, err := difference(u.Object, wanted)
 	if err != nil {
 		return patch{}, fmt.Errorf("%s: %w", objectID{r.Kind, keyOf(u)}, err)
