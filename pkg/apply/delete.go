@@ -135,7 +135,7 @@ func (r *run) delete(ctx context.Context, records []capi.Record, opts DeleteOpti
 
 // victim is a machine that is to be removed.
 func (r *run) victim(rec capi.Record) *machine {
-	return &machine{run: r, key: rec.Key, rec: rec, deleting: true, step: event.StepIdentity}
+	return &machine{run: r, key: rec.Key, rec: rec, deleting: true, step: event.StepIdentity, stepped: time.Now()}
 }
 
 // removal is the steps of a machine that is removed.

@@ -105,7 +105,8 @@ func (o *outbox) deliver() {
 }
 
 // flush tries to send everything once, in order, up to the first that the store
-// does not answer.
+// does not answer. That goes to the end: it may be the only one (a webhook that is
+// away keeps Machines from being written, and nothing else).
 func (o *outbox) flush(ctx context.Context) {
 	o.flushing.Lock()
 	defer o.flushing.Unlock()
@@ -130,6 +131,7 @@ func (o *outbox) flush(ctx context.Context) {
 		o.mu.Lock()
 		if errors.Is(err, capi.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
 			o.down = err
+			o.order = append(o.order[1:], name)
 			o.mu.Unlock()
 			return
 		}

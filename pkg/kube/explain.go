@@ -47,6 +47,8 @@ func (t *Target) Explain(err error, verb, object string) error {
 		return fmt.Errorf("%s %s: %w", verb, object, cause)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s %s: %s: %w in time: %v", verb, object, t, capi.ErrUnavailable, cause) //nolint:errorlint // on purpose: this deadline is nobody's business
+	case unavailable(err) && strings.Contains(err.Error(), "webhook"): // Cluster API's, whose manager starts or is away
+		return fmt.Errorf("%s %s: %s: a webhook there gives %w: %w", verb, object, t, capi.ErrUnavailable, cause)
 	case unavailable(err):
 		return fmt.Errorf("%s %s: %s: %w: %w", verb, object, t, capi.ErrUnavailable, cause)
 	case apierrors.IsForbidden(err):

@@ -83,6 +83,11 @@ func TestExplain(t *testing.T) {
 			},
 		},
 		{name: "500", handler: status(500, metav1.StatusReasonInternalError, "etcd is away"), unavailable: true, want: []string{"no answer", "etcd is away"}},
+		{
+			name:        "a webhook is away",
+			handler:     status(500, metav1.StatusReasonInternalError, `Internal error occurred: failed calling webhook "default.machine.cluster.x-k8s.io": dial tcp 10.0.0.1:443: connect: connection refused`),
+			unavailable: true, want: []string{"a webhook there gives no answer: Internal error occurred: failed calling webhook"},
+		},
 		{name: "503 of a proxy", handler: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }, unavailable: true},
 		{name: "504", handler: status(504, metav1.StatusReasonTimeout, "too slow"), unavailable: true},
 		{name: "429", handler: status(429, metav1.StatusReasonTooManyRequests, "slow down"), unavailable: true},

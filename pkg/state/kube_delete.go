@@ -72,7 +72,7 @@ func (k *Kubernetes) waitingFor(machine *unstructured.Unstructured) string {
 	}
 	conditions, _ := object(machine.Object).at("status")["conditions"].([]any)
 	for _, of := range []struct{ kind, status string }{
-		{"Paused", "True"}, {"Deleting", "True"}, // from v1beta2 on
+		{"Deleting", "True"}, // from v1beta2 on
 		{"PreTerminateDeleteHookSucceeded", "False"}, {"VolumeDetachSucceeded", "False"},
 		{"DrainingSucceeded", "False"}, {"PreDrainDeleteHookSucceeded", "False"},
 	} {
@@ -285,7 +285,7 @@ func (k *Kubernetes) DeleteRecord(ctx context.Context, key capi.Key) error {
 	return k.letClusterGo(ctx, capi.Key{Namespace: key.Namespace, Name: p.cluster()})
 }
 
-// letGo removes our finalizer from an object whose deletion has begun.
+// letGo removes our finalizer from an object that is to go.
 func (k *Kubernetes) letGo(ctx context.Context, r kube.Resource, u *unstructured.Unstructured) error {
 	if u == nil || !held(u) {
 		return nil
@@ -315,8 +315,7 @@ func (k *Kubernetes) letClusterGo(ctx context.Context, key capi.Key) error {
 	if err != nil {
 		return err
 	}
-	waits := func(u *unstructured.Unstructured) bool { return deleting(u) && held(u) }
-	if !waits(c) && !waits(pc) {
+	if !deleting(c) && !deleting(pc) || !held(c) && !held(pc) {
 		return nil
 	}
 	pairs, err := k.pairs(ctx, key.Namespace)
@@ -326,13 +325,13 @@ func (k *Kubernetes) letClusterGo(ctx context.Context, key capi.Key) error {
 	if slices.ContainsFunc(pairs, func(p pair) bool { return p.cluster() == key.Name && (p.recorded || held(p.infra)) }) {
 		return nil
 	}
-	if waits(c) && !k.client.Schema.Managed(c) {
+	if deleting(c) && !k.client.Schema.Managed(c) {
 		if err := k.remove(ctx, k.plunderClusters(), pc); err != nil {
 			return err
 		}
-	} else if !deleting(pc) {
-		pc = nil
 	}
+	// A manager deletes the PlunderCluster a moment after the last Machine is gone. No
+	// hardware hangs on it, so nobody has to come back for its finalizer then.
 	if err := k.letGo(ctx, k.plunderClusters(), pc); err != nil {
 		return err
 	}

@@ -300,10 +300,11 @@ func (v *view) leaving(set *capi.Set) []capi.Key {
 	}
 	var keys []capi.Key
 	for _, c := range set.Clusters {
-		waits := deleting(v.clusters[c.Key]) && held(v.clusters[c.Key])
+		live := v.clusters[c.Key]
+		waits := deleting(live) && held(live)
 		if c.Infra != nil {
 			pc := v.plunderClusters[c.Infra.Key]
-			waits = waits || deleting(pc) && held(pc)
+			waits = waits || held(pc) && (deleting(pc) || deleting(live))
 		}
 		empty := !slices.ContainsFunc(pairs, func(p pair) bool {
 			return p.key.Namespace == c.Namespace && p.cluster() == c.Name && (p.recorded || held(p.infra))

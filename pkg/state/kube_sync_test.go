@@ -368,6 +368,17 @@ func TestKubeManaged(t *testing.T) {
 	if left := env.Kubectl(t, env.Kubeconfig(t), "-n", ns, "get", "machines,plundermachines", "-o", "name"); left != "machine.cluster.x-k8s.io/cp\nmachine.cluster.x-k8s.io/worker\nplundermachine.infrastructure.cluster.x-k8s.io/cp-infra\n" {
 		t.Errorf("left: %s", left)
 	}
+
+	// A Cluster that is deleted: Cluster API v1.14.2 deletes the Machines, and the
+	// PlunderCluster a moment after the last of them is gone. Nobody is there by then.
+	env.Kubectl(t, env.Kubeconfig(t), "-n", ns, "delete", "cluster/c", "machine/cp", "plundermachine/cp-infra", "--wait=false")
+	must(t, k.DeleteRecord(t.Context(), capi.Key{Namespace: ns, Name: "cp"}))
+	if left := env.Kubectl(t, env.Kubeconfig(t), "-n", ns, "get", "plundercluster", "-o", "jsonpath={.items[*].metadata.finalizers}"); left != "" {
+		t.Errorf("the PlunderCluster waits for %s", left)
+	}
+	if left := env.Kubectl(t, env.Kubeconfig(t), "-n", ns, "get", "cluster", "-o", "jsonpath={.items[*].metadata.finalizers}"); left != `["cluster.cluster.x-k8s.io"]` {
+		t.Errorf("the Cluster waits for %s", left)
+	}
 }
 
 func writeTemp(t *testing.T, text string) string {
