@@ -14,8 +14,15 @@ import (
 // WriteFleet writes the manifests of n machines to dir: a cluster, and one file
 // for each machine with its Machine and PlunderMachine. The first machine is the
 // control plane. No machine asks for certain hardware.
-func WriteFleet(dir string, n int) error {
-	if err := write(dir, "cluster.yaml", clusterYAML); err != nil {
+func WriteFleet(dir string, n int) error { return writeFleet(dir, n, "v1alpha2") }
+
+// writeFleet is WriteFleet in a version of Cluster API's kinds.
+func writeFleet(dir string, n int, version string) error {
+	belongs := "bootstrap:\n    data: \"\""
+	if version != "v1alpha2" {
+		belongs = "clusterName: fleet\n  bootstrap:\n    dataSecretName: \"\""
+	}
+	if err := write(dir, "cluster.yaml", strings.ReplaceAll(clusterYAML, "VERSION", version)); err != nil {
 		return err
 	}
 	for i := range n {
@@ -24,7 +31,7 @@ func WriteFleet(dir string, n int) error {
 			label = "\n    cluster.x-k8s.io/control-plane: \"true\""
 		}
 		name := fmt.Sprintf("node-%04d", i)
-		text := strings.NewReplacer("NAME", name, "ADDRESS", fmt.Sprintf("10.1.%d.%d", i/250, 1+i%250), "LABEL", label).Replace(machineYAML)
+		text := strings.NewReplacer("NAME", name, "ADDRESS", fmt.Sprintf("10.1.%d.%d", i/250, 1+i%250), "LABEL", label, "VERSION", version, "BELONGS", belongs).Replace(machineYAML)
 		if err := write(dir, name+".yaml", text); err != nil {
 			return err
 		}
@@ -36,7 +43,7 @@ func write(dir, name, text string) error {
 	return os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600)
 }
 
-const clusterYAML = `apiVersion: cluster.x-k8s.io/v1alpha2
+const clusterYAML = `apiVersion: cluster.x-k8s.io/VERSION
 kind: Cluster
 metadata:
   name: fleet
@@ -54,7 +61,7 @@ spec:
   ipaddress: ADDRESS
   deploymentType: preseed
 ---
-apiVersion: cluster.x-k8s.io/v1alpha2
+apiVersion: cluster.x-k8s.io/VERSION
 kind: Machine
 metadata:
   name: NAME
@@ -62,8 +69,7 @@ metadata:
     cluster.x-k8s.io/cluster-name: fleetLABEL
 spec:
   version: v1.34.1
-  bootstrap:
-    data: ""
+  BELONGS
   infrastructureRef:
     apiVersion: infrastructure.cluster.x-k8s.io/v1alpha1
     kind: PlunderMachine
