@@ -126,6 +126,7 @@ func errorExitCode(err error) int {
 		forbidden    *kube.ForbiddenError
 		notInstalled *kube.NotInstalledError
 		contract     *kube.ContractError
+		unfit        *capi.UnfitError
 		missing      *state.MissingError
 		rejected     *state.RefusedError
 		harmful      *install.RefusedError
@@ -145,6 +146,8 @@ func errorExitCode(err error) int {
 		return exitLocked
 	case errors.As(err, &record), errors.As(err, &store), errors.As(err, &forbidden), errors.As(err, &notInstalled), errors.As(err, &contract):
 		return exitStore
+	case errors.As(err, &unfit):
+		return exitMachines
 	case errors.Is(err, apply.ErrNoHardware):
 		return exitNoHardware
 	case errors.Is(err, context.Canceled):
@@ -180,10 +183,13 @@ func (f *factory) printError(err error) {
 		commands = append(commands, again+" --force-conflicts")
 	}
 	var locked *state.LockedError
+	var lost *state.LockLostError
 	switch {
 	case len(commands) > 0:
 	case errors.Is(err, wire.ErrUnreachable), errors.Is(err, capi.ErrUnavailable):
 		commands = []string{again} // nothing was sent: when the server is back, it just works
+	case errors.As(err, &lost):
+		commands = []string{again} // what is recorded is not done again
 	case errors.As(err, &locked) && !strings.Contains(again, "--lock-timeout"):
 		commands = []string{again + " --lock-timeout 1h    # waits for it"}
 	}

@@ -66,6 +66,9 @@ func (r *run) newMachine(mp *translate.MachinePlan, rec capi.Record) *machine {
 		m.refuse("capplunder delete machine "+c.Name, "it is being deleted; finish that first")
 	case rec.Ready && (mp.Kubernetes == nil || rec.Kubernetes != ""):
 		m.skip("already provisioned as " + rec.ProviderID)
+		if mp.Kubernetes != nil && rec.Kubernetes != c.Version {
+			m.message += fmt.Sprintf(" with Kubernetes %s, which stays: delete the machine to install %s", rec.Kubernetes, c.Version)
+		}
 	case rec.Claimed() && rec.Server != r.server.URL():
 		m.refuse("", fmt.Sprintf("it was claimed on %s, this run talks to %s", rec.Server, r.server.URL()))
 	case given != "" && given != rec.ProviderID && given != capi.ProviderID(rec.MAC):

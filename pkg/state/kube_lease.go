@@ -71,7 +71,7 @@ func (e *LockLostError) Error() string {
 	if e.Err != nil {
 		return fmt.Sprintf("the lock of %s could not be kept: %v", e.What, e.Err)
 	}
-	return fmt.Sprintf("the lock of %s went to %s, because it was not renewed in time (was this computer asleep?)", e.What, e.Holder)
+	return fmt.Sprintf("the lock of %s went to %s, because it was not renewed in time (was this computer asleep, or the Lease deleted?)", e.What, e.Holder)
 }
 
 // Unwrap implements errors.Unwrap.

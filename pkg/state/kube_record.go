@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -29,6 +30,11 @@ func (e *UnreadableError) Error() string {
 
 // Unwrap implements errors.Unwrap.
 func (e *UnreadableError) Unwrap() error { return e.Err }
+
+// NextCommand is a command to go on with.
+func (e *UnreadableError) NextCommand() string {
+	return fmt.Sprintf("kubectl edit -n %s %s %s", e.Key.Namespace, strings.ToLower(e.Kind), e.Key.Name)
+}
 
 // machineRecord reads the record in a PlunderMachine. Unlike the local store's files,
 // which are written whole, a status may lag behind its record: a run was killed
@@ -148,6 +154,11 @@ func (k *Kubernetes) SaveRecord(ctx context.Context, r capi.Record) error {
 		}
 		if had && old.Key != r.Key {
 			return fmt.Errorf("save the record of Machine %s: PlunderMachine %s is Machine %s's", r.Key, infra, old.Key)
+		}
+		if old.MAC != "" && r.MAC != "" && old.MAC != r.MAC {
+			// Nobody changes hardware without giving the old one back. Whoever is second
+			// here must not make the first one's hardware nobody's.
+			return fmt.Errorf("save the record of Machine %s: another run has given it %s meanwhile, not %s (was the lock of its cluster deleted?)", r.Key, old.MAC, r.MAC)
 		}
 		if r.MAC != "" && r.MAC != old.MAC || r.Address != "" && r.Address != old.Address {
 			if err := k.claims.take(ctx, r, u.GetUID()); err != nil {
