@@ -67,7 +67,7 @@ verify: ## Fail if `make generate` would change anything; changes nothing itself
 ##@ Longer checks
 
 .PHONY: bench
-bench: build $(KUBECTL) ## Run the benchmarks and their limits; start-up time against kubectl
+bench: build $(KUBE_TOOLS) ## Run the benchmarks and their limits; start-up time against kubectl
 	go test -count=1 -v -run Hundred ./pkg/apply
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 20m $(PACKAGES) | tee bin/bench.txt
 	scripts/startup.sh bin/capplunder $(KUBECTL)
