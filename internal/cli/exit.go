@@ -126,7 +126,6 @@ func errorExitCode(err error) int {
 		forbidden    *kube.ForbiddenError
 		notInstalled *kube.NotInstalledError
 		contract     *kube.ContractError
-		unfit        *capi.UnfitError
 		missing      *state.MissingError
 		rejected     *state.RefusedError
 		harmful      *install.RefusedError
@@ -146,8 +145,6 @@ func errorExitCode(err error) int {
 		return exitLocked
 	case errors.As(err, &record), errors.As(err, &store), errors.As(err, &forbidden), errors.As(err, &notInstalled), errors.As(err, &contract):
 		return exitStore
-	case errors.As(err, &unfit):
-		return exitMachines
 	case errors.Is(err, apply.ErrNoHardware):
 		return exitNoHardware
 	case errors.Is(err, context.Canceled):
