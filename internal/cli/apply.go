@@ -197,7 +197,10 @@ func runApply(ctx context.Context, o *applyOptions) error {
 		f.warnf("%s", w)
 	}
 	if o.dryRun {
-		return f.printPlan(ctx, out, set, plan, store)
+		return errors.Join(f.printPlan(ctx, out, set, plan, store), set.Left())
+	}
+	for _, u := range set.Unfit { // said again at the end, which may be far away
+		f.warnf("%s", u)
 	}
 	server, err := f.Server(ctx, true)
 	if err != nil {
@@ -206,7 +209,7 @@ func runApply(ctx context.Context, o *applyOptions) error {
 	reporter := f.reporter(out)
 	res, err := apply.New(server, store, reporter.Report, f.engineOptions(o.limits)).Apply(ctx, set, plan)
 	err = errors.Join(err, reporter.Close(), server.Close())
-	return errors.Join(err, f.printResult(out, res))
+	return errors.Join(err, set.Left(), f.printResult(out, res))
 }
 
 // plan checks and plans; nothing is touched. docs are those of files, if there are any.
@@ -231,7 +234,7 @@ func (o *applyOptions) plan(ctx context.Context, docs []capi.Document, store *op
 	}
 	plan, err := translate.NewPlan(set, translate.Options{SkipKubernetes: o.skipKubernetes})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, errors.Join(err, set.Left())
 	}
 	return set, plan, nil
 }

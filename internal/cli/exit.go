@@ -126,6 +126,7 @@ func errorExitCode(err error) int {
 		forbidden    *kube.ForbiddenError
 		notInstalled *kube.NotInstalledError
 		contract     *kube.ContractError
+		unfit        *capi.UnfitError
 		missing      *state.MissingError
 		rejected     *state.RefusedError
 		harmful      *install.RefusedError
@@ -159,6 +160,8 @@ func errorExitCode(err error) int {
 		return exitPlunder
 	case errors.Is(err, context.DeadlineExceeded):
 		return exitTimeout
+	case errors.As(err, &unfit): // beside whatever else happened
+		return exitMachines
 	}
 	return exitOther
 }

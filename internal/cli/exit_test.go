@@ -71,6 +71,8 @@ func TestExitCode(t *testing.T) {
 		{"context of another cluster", &kubeconfig.ConflictError{}, exitRefused},
 		{"changed claim", failing(&state.ClaimedError{}), exitRefused},
 		{"address of another machine", &apply.RecordError{Err: failing(&state.TakenError{})}, exitRefused},
+		{"machines that are left out", errors.Join(&capi.UnfitError{}, nil), exitMachines},
+		{"machines that are left out, and no server", errors.Join(wire.ErrUnreachable, &capi.UnfitError{}), exitPlunder},
 		{"not confirmed", &notConfirmedError{}, exitRefused},
 		{"safety", safety, exitRefused},
 		{"locked", fmt.Errorf("x: %w", failing(&state.LockedError{})), exitLocked},

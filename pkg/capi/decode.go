@@ -20,8 +20,9 @@ type DecodeOptions struct {
 	DefaultNamespace string
 	// Lenient is for documents that were read from a cluster, which are those whose
 	// Origin has no file: what their API server has let in is not ours to refuse, so
-	// unknown fields of Plunder specs stay as they are, and Machines and Clusters of
-	// other infrastructure are left out, with a warning.
+	// unknown fields of Plunder specs stay as they are, Machines and Clusters of other
+	// infrastructure are left out, with a warning, and so are Machines with which
+	// something is wrong: Set.Unfit.
 	Lenient bool
 	// Known are clusters of earlier runs, for machines whose Cluster is not in the
 	// input. What the input gives itself counts, and a known cluster that no machine of
@@ -35,12 +36,30 @@ func Decode(docs []Document) (*Set, error) { return DecodeOptions{}.Decode(docs)
 
 // Decode is like the function Decode, with options.
 func (o DecodeOptions) Decode(docs []Document) (*Set, error) {
-	d := &decoder{opts: o}
 	if o.Namespace != "" {
 		if err := checkLabelName(o.Namespace); err != nil {
 			return nil, &InputError{Problems: []Problem{{Origin: Origin{File: "--namespace"}, Message: err.Error()}}}
 		}
 	}
+	var unfit []Unfit
+	for {
+		d := &decoder{opts: o}
+		set, err := d.decode(docs)
+		if err == nil {
+			set.Unfit = unfit
+			slices.SortFunc(set.Unfit, func(a, b Unfit) int { return compareKeys(a.Key, b.Key) })
+			return set, nil
+		}
+		without, more := d.setAside(docs)
+		if without == nil {
+			return nil, err
+		}
+		docs, unfit = without, append(unfit, more...)
+	}
+}
+
+func (d *decoder) decode(docs []Document) (*Set, error) {
+	o := d.opts
 	for i, doc := range docs {
 		d.document(i, doc)
 	}

@@ -95,6 +95,9 @@ type Set struct {
 	// Only, if not empty, names the Machines that a run is about, those that are being
 	// deleted included: nothing is done about others of the same clusters.
 	Only []Key
+	// Unfit are Machines in the cluster that were left out because something is wrong
+	// with them; sorted by key.
+	Unfit []Unfit
 	// Warnings are for people: what was left out and why, what is allowed but odd.
 	// Each starts with file and line.
 	Warnings []string
@@ -108,6 +111,14 @@ type Endpoint struct {
 
 // About reports whether a run is about a Machine: see Only.
 func (s *Set) About(machine Key) bool { return len(s.Only) == 0 || slices.Contains(s.Only, machine) }
+
+// Left is an *UnfitError if Machines were left out, else nil.
+func (s *Set) Left() error {
+	if len(s.Unfit) == 0 {
+		return nil
+	}
+	return &UnfitError{Machines: s.Unfit}
+}
 
 // IsZero reports whether no endpoint was given.
 func (e Endpoint) IsZero() bool { return e.Host == "" }
