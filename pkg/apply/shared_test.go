@@ -12,6 +12,7 @@ import (
 	"github.com/plunder-app/capplunder/pkg/apply"
 	"github.com/plunder-app/capplunder/pkg/apply/event"
 	"github.com/plunder-app/capplunder/pkg/capi"
+	"github.com/plunder-app/capplunder/pkg/plunder/wire"
 	"github.com/plunder-app/capplunder/pkg/simulator"
 )
 
@@ -399,6 +400,31 @@ func TestForceRemove(t *testing.T) {
 		}
 		if !warned {
 			t.Errorf("no warning among %+v", events)
+		}
+	})
+}
+
+// A forced removal that was interrupted just before the record went is finished, and
+// the machine that has the hardware by now keeps its deployment.
+func TestForceRemoveOfWhatIsAnothers(t *testing.T) {
+	bubble(t, simulator.Config{Machines: 1}, func(ctx context.Context, r *rack) {
+		if _, err := r.apply(ctx, fleet(0), skipKubernetes); err != nil {
+			t.Fatal(err)
+		}
+		rec := r.record("cp")
+		must(t, r.client.ReleaseDeployment(ctx, rec.MAC, rec.Address, rec.HostName))
+		must(t, r.client.RemoveDeployment(ctx, rec.MAC))
+		must(t, r.client.EnsureDeployment(ctx, wire.Deployment{
+			MAC: rec.MAC, BootConfigName: "preseed", Config: wire.HostConfig{Address: "192.168.1.250", Hostname: "another"},
+		}))
+		res, err := r.engine().Delete(ctx, []capi.Key{rec.Key}, apply.DeleteOptions{ForceRemove: true}, yes)
+		if err != nil || res.Counts.Deleted != 1 {
+			t.Fatalf("%+v, %v", res.Counts, err)
+		}
+		all, err := r.client.Deployments(ctx)
+		must(t, err)
+		if d, ok := all.ByMAC(rec.MAC); !ok || d.Config.Hostname != "another" || d.BootConfigName != "preseed" {
+			t.Errorf("%+v", d)
 		}
 	})
 }

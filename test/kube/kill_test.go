@@ -74,6 +74,12 @@ func newGate(t *testing.T, env *kubetest.Env) *gate {
 // through makes the site talk to the API server through the gate.
 func (s *site) through(g *gate) {
 	s.t.Helper()
+	s.throughURL(g.url)
+}
+
+// throughURL makes the site talk to the API server through a proxy.
+func (s *site) throughURL(proxy string) {
+	s.t.Helper()
 	path := filepath.Join(s.t.TempDir(), "kubeconfig")
 	config := fmt.Sprintf(`apiVersion: v1
 kind: Config
@@ -81,7 +87,7 @@ clusters: [{name: gate, cluster: {server: %q}}]
 users: [{name: gate, user: {}}]
 contexts: [{name: gate, context: {cluster: gate, user: gate, namespace: %s}}]
 current-context: gate
-`, g.url, s.namespace)
+`, proxy, s.namespace)
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
