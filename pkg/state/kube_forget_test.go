@@ -15,7 +15,7 @@ import (
 func TestKubeKilledUnderAManager(t *testing.T) {
 	env := kubeServer(t)
 	killed := 0
-	for n := 0; n < 20; n++ {
+	for n := range 20 {
 		ns := env.Namespace(t)
 		k := newStore(t, env, ns)
 		set := decode(t, manifests("v1beta1", ns))

@@ -394,12 +394,13 @@ func TestPeopleInTheMiddle(t *testing.T) {
 	t.Run("the lock is deleted and another run begins", func(t *testing.T) {
 		s, c := setUp(t)
 		var second run
-		first := s.during("hardware", s.apply(), func() {
+		// For a moment both are at work, and stand in each other's way.
+		first := s.during("hardware", append(s.apply(), "--timeout", "15s"), func() {
 			s.kubectl("delete", "lease", "--all")
-			second = s.run(s.apply()...)
+			second = s.run(append(s.apply(), "--timeout", "10s")...)
 		})
-		s.fits(first, 9)
-		s.fits(second, 9)
+		s.fits(first, 7, 9)
+		s.fits(second, 7, 9)
 		s.must(s.apply()...)
 		s.settled(c)
 		if n := s.installs(); n != len(s.machines) {
