@@ -35,17 +35,18 @@ func (u Unfit) String() string {
 	return fmt.Sprintf("Machine %s cannot be installed: %s", u.Key, strings.Join(whys, "; "))
 }
 
-// NextCommand is a command to go on with.
+// NextCommand shows the first object that has something wrong, to be put right.
 func (e *UnfitError) NextCommand() string {
 	for _, u := range e.Machines {
-		for _, p := range u.Problems {
-			kind, name, _ := strings.Cut(p.Object, " ")
-			resource := "machines." + GroupCluster
-			if kind == "PlunderMachine" {
-				resource = "plundermachines." + GroupInfrastructure
-			}
-			return fmt.Sprintf("kubectl edit %s %s -n %s", resource, ParseKey(name, "").Name, u.Namespace)
+		if len(u.Problems) == 0 {
+			continue
 		}
+		kind, name, _ := strings.Cut(u.Problems[0].Object, " ")
+		resource := "machines." + GroupCluster
+		if kind == "PlunderMachine" {
+			resource = "plundermachines." + GroupInfrastructure
+		}
+		return fmt.Sprintf("kubectl edit %s %s -n %s", resource, ParseKey(name, "").Name, u.Namespace)
 	}
 	return ""
 }

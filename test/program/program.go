@@ -20,7 +20,7 @@ import (
 )
 
 // pathVariable is where the binary is, for the tests of this process.
-const pathVariable = "CAPPLUNDER_TEST_BINARY"
+const pathVariable = "TESTED_CAPPLUNDER"
 
 // Main builds the program and runs the tests of a package with it, so many of them at
 // once: they wait nearly all the time, however few cores there are.
@@ -69,9 +69,9 @@ type Options struct {
 }
 
 // Do runs the program to its end.
-func Do(t testing.TB, o Options) Run {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), o.Patience)
+func Do(tb testing.TB, o Options) Run {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), o.Patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Getenv(pathVariable), o.Args...)
 	cmd.Env = append(os.Environ(), o.Env...)
@@ -79,7 +79,7 @@ func Do(t testing.TB, o Options) Run {
 	cmd.Stderr = &errOut
 	pipe, err := cmd.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	// What kills may be called at once: a request may only be handled when the process is there.
 	ready := make(chan struct{})
@@ -90,7 +90,7 @@ func Do(t testing.TB, o Options) Run {
 		})
 	}
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	close(ready)
 	var out strings.Builder
@@ -105,7 +105,7 @@ func Do(t testing.TB, o Options) Run {
 	_ = cmd.Wait()
 	if ctx.Err() != nil {
 		lines := strings.Split(out.String(), "\n")
-		t.Fatalf("%v did not end within %s\n%s\n%s", o.Args, o.Patience, strings.Join(lines[max(0, len(lines)-12):], "\n"), &errOut)
+		tb.Fatalf("%v did not end within %s\n%s\n%s", o.Args, o.Patience, strings.Join(lines[max(0, len(lines)-12):], "\n"), &errOut)
 	}
 	return Run{Code: cmd.ProcessState.ExitCode(), Stdout: out.String(), Stderr: errOut.String()}
 }
