@@ -99,7 +99,10 @@ func (s *shared) SaveRecord(ctx context.Context, r capi.Record) error {
 	if err := s.ask("record " + r.Name + " " + r.Step); err != nil {
 		return err
 	}
-	if holder, ok := s.taken[r.MAC]; ok && holder != r.Key {
+	s.mu.Lock()
+	holder, ok := s.taken[r.MAC]
+	s.mu.Unlock()
+	if ok && holder != r.Key {
 		return fmt.Errorf("%s is held by Machine %s: %w", r.MAC, holder, capi.ErrMACTaken)
 	}
 	return s.Store.SaveRecord(ctx, r)
