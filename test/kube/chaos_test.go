@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
@@ -152,6 +153,12 @@ func (c *chaos) once() bool {
 }
 
 func (c *chaos) serve(proxy http.Handler, w http.ResponseWriter, r *http.Request) {
+	// A server sees that a client has gone only after it has read the whole request.
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // killed while it was sending
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
 	if r.Method != http.MethodGet {
 		c.writes.Add(1)
 		c.mu.Lock()
@@ -182,7 +189,10 @@ func (c *chaos) serve(proxy http.Handler, w http.ResponseWriter, r *http.Request
 	case delay:
 		time.Sleep(time.Duration(50+n%200) * time.Millisecond)
 		if n%8 == 0 && c.once() {
-			<-r.Context().Done()
+			select {
+			case <-r.Context().Done():
+			case <-time.After(patience):
+			}
 		}
 	default:
 	}
