@@ -43,12 +43,8 @@ func (r *run) findHardware(ctx context.Context, batch []*machine, start func(*ma
 			case ok && err == nil:
 				m.done(a.reason)
 				start(m)
-			case ok && errors.Is(err, capi.ErrMACTaken):
-				// Another run was quicker. The next look knows.
-				why[m.key] = err.Error()
-				m.observe(why[m.key])
-				rest = append(rest, m)
-			case ok && errors.Is(err, capi.ErrUnavailable):
+			case ok && (errors.Is(err, capi.ErrMACTaken) || errors.Is(err, capi.ErrUnavailable)):
+				// Another run was quicker, which the next look knows, or nobody can say.
 				why[m.key] = err.Error()
 				m.observe(why[m.key])
 				rest = append(rest, m)

@@ -201,9 +201,9 @@ func (m *machine) remove(ctx context.Context) error {
 
 // condemn makes the deletion known to everybody before anything is done for it.
 func (m *machine) condemn(ctx context.Context) error {
-	s := m.spec("begin the deletion")
-	s.Limit, s.LimitName = m.run.opts.WipeTimeout, "--wipe-timeout"
-	err := wait.Until(ctx, s, func(ctx context.Context) (string, error) {
+	ctx, cancel := wait.WithLimit(ctx, m.run.opts.WipeTimeout, "--wipe-timeout")
+	defer cancel()
+	err := wait.Until(ctx, m.spec("begin the deletion"), func(ctx context.Context) (string, error) {
 		done, seen, err := m.run.store.Condemn(ctx, m.key)
 		switch {
 		case err != nil:
@@ -505,7 +505,9 @@ func (m *machine) forget(ctx context.Context, said string) error {
 			return m.fail(err)
 		}
 	}
-	if err := m.run.out.sent(ctx, m.letter(), m.observe); err != nil { // or it would come after the end
+	sentCtx, cancelSent := wait.WithLimit(ctx, m.run.opts.ReturnTimeout, "--return-timeout")
+	defer cancelSent()
+	if err := m.run.out.sent(sentCtx, m.letter(), m.observe); err != nil { // or it would come after the end
 		return m.fail(&RecordError{Key: m.key, Err: err})
 	}
 	saveCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveLimit)

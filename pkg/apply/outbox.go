@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -26,11 +27,11 @@ type outbox struct {
 
 	mu      sync.Mutex
 	waiting map[string]*letter
-	order   []string // names of waiting, oldest first
-	down    error    // why the store took nothing the last time; nil when it answers
-	sending bool     // a goroutine sends what waits
-	wrong   map[string]error
-	changed chan struct{} // closed, and replaced, when something was sent
+	order   []string         // names of waiting, oldest first
+	down    error            // why the store took nothing the last time; nil when it answers
+	sending bool             // a goroutine sends what waits
+	wrong   map[string]error // what no repetition mends, until somebody asks
+	changed chan struct{}    // closed, and replaced, when something was sent
 }
 
 // letter is one write.
@@ -135,12 +136,12 @@ func (o *outbox) flush(ctx context.Context) {
 			o.mu.Unlock()
 			return
 		}
-		if err != nil {
-			o.wrong[name] = err
-		}
-		if o.waiting[name] == l { // else a newer one has replaced it
+		if o.waiting[name] == l { // else a newer one has replaced it, and counts
 			delete(o.waiting, name)
 			o.order = slices.Delete(o.order, 0, 1)
+			if err != nil {
+				o.wrong[name] = err
+			}
 		}
 		close(o.changed)
 		o.changed = make(chan struct{})
@@ -190,6 +191,9 @@ func (o *outbox) close(ctx context.Context) {
 	defer o.mu.Unlock()
 	if len(o.waiting) > 0 {
 		o.run.emit(event.Event{Type: event.Warning, Message: fmt.Sprintf("%s: %d writes (records and events) could not be stored: %v", o.run.store, len(o.waiting), o.down)})
+	}
+	for _, name := range slices.Sorted(maps.Keys(o.wrong)) {
+		o.run.emit(event.Event{Type: event.Warning, Message: fmt.Sprintf("%s: %s could not be stored: %v", o.run.store, name, o.wrong[name])})
 	}
 }
 

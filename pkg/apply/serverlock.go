@@ -18,7 +18,7 @@ const serverTurn = 3 * time.Second
 
 // lockedServer is a plunder server whose deployments are only written under the
 // store's lock of it, because writers that do not know of each other lose each
-// other's work there (recording lost-updates). All machines of a run share the lock
+// other's work there (real servers have no lock; the simulator's RaceWindow). All machines of a run share the lock
 // as long as any of them writes, up to serverTurn.
 type lockedServer struct {
 	Server
@@ -89,6 +89,9 @@ func (s *lockedServer) enter(ctx context.Context) error {
 // read back, and other runs cannot take the lock from it either.
 func (s *lockedServer) take(ctx context.Context) error {
 	unlock, err := s.store.LockServer(ctx, s.URL())
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("wait for the lock of %s: %w: %w", s.URL(), ctx.Err(), err) // waited for again, if there is time left
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if errors.Is(err, capi.ErrUnavailable) {

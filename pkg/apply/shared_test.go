@@ -31,6 +31,7 @@ type shared struct {
 	servers   int                     // times that the lock of the server was taken
 	holders   int                     // of the lock of the server, now
 	overlap   bool
+	occupied  int // how many attempts at that lock somebody else lets wait until they give up
 }
 
 func (s *shared) stop(down bool) {
@@ -70,6 +71,13 @@ func (s *shared) LockServer(ctx context.Context, url string) (func() error, erro
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.occupied > 0 {
+		s.occupied--
+		s.mu.Unlock()
+		<-ctx.Done()
+		s.mu.Lock()
+		return nil, errors.New("ann writes deployments")
+	}
 	s.servers++
 	s.holders++
 	s.overlap = s.overlap || s.holders > 1
@@ -462,4 +470,37 @@ func TestDeleteWhileTheStoreIsDown(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A server that others write to for minutes is waited for, as long as the step may take.
+func TestServerLockedByOthers(t *testing.T) {
+	bubble(t, simulator.Config{Machines: 1}, func(ctx context.Context, r *rack) {
+		s := &shared{Store: r.store, occupied: 3}
+		if _, err := r.with(ctx, s, fleet(0), ignore); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// A store that is gone when a deletion begins, and stays so, does not keep it for ever.
+func TestDeleteGivesUpOnAStore(t *testing.T) {
+	bubble(t, simulator.Config{Machines: 1}, func(ctx context.Context, r *rack) {
+		if _, err := r.apply(ctx, fleet(0), skipKubernetes); err != nil {
+			t.Fatal(err)
+		}
+		rec := r.record("cp")
+		s := &shared{Store: r.store}
+		began := time.Now()
+		_, err := apply.New(r.client, s, func(e event.Event) {
+			if e.Type == event.PlanReady {
+				s.stop(true)
+			}
+		}, r.opts).Delete(ctx, []capi.Key{rec.Key}, apply.DeleteOptions{}, yes)
+		if !errors.Is(err, capi.ErrUnavailable) || time.Since(began) > deleteLimit {
+			t.Errorf("after %s: %v", time.Since(began), err)
+		}
+		if r.box(rec.MAC).Wiped {
+			t.Error("wiped without a record")
+		}
+	})
 }
