@@ -1,9 +1,10 @@
 package kube
 
 import (
-	"slices"
-
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
 )
 
 // Prune drops from an object everything that the cluster would drop of it when it is
@@ -12,41 +13,31 @@ import (
 // section 13). Metadata stays as it is. What is left can be compared with what the
 // cluster answers, without a write to find out.
 func (r Resource) Prune(version string, o map[string]any) {
-	prune(r.Schemas[version], o, true)
+	prune(r.Schemas[version], o)
 	if !r.Converts && version != r.Storage {
-		prune(r.Schemas[r.Storage], o, true)
+		prune(r.Schemas[r.Storage], o)
 	}
 }
 
-// prune follows the rules of structural schemas.
-func prune(s *apiextensionsv1.JSONSchemaProps, value any, root bool) {
-	if s == nil {
-		return
+// prune is what the API server itself does; nil is a version that prunes nothing.
+func prune(s *structuralschema.Structural, o map[string]any) {
+	if s != nil {
+		pruning.Prune(o, s, true)
 	}
-	switch value := value.(type) {
-	case []any:
-		if s.Items == nil {
-			return
-		}
-		for _, item := range value {
-			prune(s.Items.Schema, item, false)
-		}
-	case map[string]any:
-		keep := s.XPreserveUnknownFields != nil && *s.XPreserveUnknownFields
-		for name, field := range value {
-			if root && slices.Contains([]string{"apiVersion", "kind", "metadata"}, name) {
-				continue
-			}
-			if property, ok := s.Properties[name]; ok {
-				prune(&property, field, false)
-				continue
-			}
-			switch {
-			case s.AdditionalProperties != nil && (s.AdditionalProperties.Allows || s.AdditionalProperties.Schema != nil):
-				prune(s.AdditionalProperties.Schema, field, false)
-			case !keep:
-				delete(value, name)
-			}
-		}
+}
+
+// structural is the schema of a version; nil where the API server has none to prune by.
+func structural(v apiextensionsv1.CustomResourceDefinitionVersion) *structuralschema.Structural {
+	if v.Schema == nil || v.Schema.OpenAPIV3Schema == nil {
+		return nil
 	}
+	internal := &apiextensions.JSONSchemaProps{}
+	if apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(v.Schema.OpenAPIV3Schema, internal, nil) != nil {
+		return nil
+	}
+	s, err := structuralschema.NewStructural(internal)
+	if err != nil {
+		return nil
+	}
+	return s
 }

@@ -5,38 +5,43 @@ import (
 	"testing"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	"sigs.k8s.io/yaml"
 )
 
 func TestPrune(t *testing.T) {
-	schema := func(text string) *apiextensionsv1.JSONSchemaProps {
+	schema := func(text string) *structuralschema.Structural {
 		s := &apiextensionsv1.JSONSchemaProps{}
 		if err := yaml.Unmarshal([]byte(text), s); err != nil {
 			t.Fatal(err)
 		}
-		return s
+		return structural(apiextensionsv1.CustomResourceDefinitionVersion{Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: s}})
 	}
 	r := Resource{
 		Storage: "v2",
-		Schemas: map[string]*apiextensionsv1.JSONSchemaProps{
+		Schemas: map[string]*structuralschema.Structural{
 			"v1": schema(`
+type: object
 properties:
   spec:
+    type: object
     properties:
       a: {type: string}
       onlyInV1: {type: string}
-      list: {items: {properties: {x: {type: string}}}}
-      labels: {additionalProperties: {type: string}}
-      open: {x-kubernetes-preserve-unknown-fields: true, properties: {closed: {properties: {x: {type: string}}}}}
+      list: {type: array, items: {type: object, properties: {x: {type: string}}}}
+      labels: {type: object, additionalProperties: {type: string}}
+      open: {type: object, x-kubernetes-preserve-unknown-fields: true, properties: {closed: {type: object, properties: {x: {type: string}}}}}
 `),
 			"v2": schema(`
+type: object
 properties:
   spec:
+    type: object
     properties:
       a: {type: string}
-      list: {items: {properties: {x: {type: string}}}}
-      labels: {additionalProperties: true}
-      open: {x-kubernetes-preserve-unknown-fields: true}
+      list: {type: array, items: {type: object, properties: {x: {type: string}}}}
+      labels: {type: object, additionalProperties: true}
+      open: {type: object, x-kubernetes-preserve-unknown-fields: true}
 `),
 		},
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -64,7 +65,7 @@ type Resource struct {
 	HasStatus map[string]bool     // per served version: there is a status subresource
 	Contracts map[string][]string // contract ("v1beta1") to the kind's own versions that keep it
 	// Schemas are the structural schemas of all versions, for Prune.
-	Schemas map[string]*apiextensionsv1.JSONSchemaProps
+	Schemas map[string]*structuralschema.Structural
 }
 
 // GVR is what client-go calls the resource at this version.
@@ -202,15 +203,13 @@ func resourceOf(crd *apiextensionsv1.CustomResourceDefinition) Resource {
 		Lossless:  !slices.ContainsFunc(crd.Spec.Versions, prunes),
 		HasStatus: map[string]bool{},
 		Contracts: contracts(crd.Labels),
-		Schemas:   map[string]*apiextensionsv1.JSONSchemaProps{},
+		Schemas:   map[string]*structuralschema.Structural{},
 	}
 	for _, v := range crd.Spec.Versions {
 		if v.Storage {
 			r.Storage = v.Name
 		}
-		if v.Schema != nil {
-			r.Schemas[v.Name] = v.Schema.OpenAPIV3Schema
-		}
+		r.Schemas[v.Name] = structural(v)
 		if v.Served {
 			r.Served = append(r.Served, v.Name)
 			r.HasStatus[v.Name] = v.Subresources != nil && v.Subresources.Status != nil
