@@ -32,10 +32,6 @@ type store interface {
 	apply.Store
 	// Clusters are the Clusters and PlunderClusters of earlier runs.
 	Clusters(ctx context.Context) ([]capi.Document, error)
-	// SaveKubeconfig keeps the kubeconfig of a cluster; Kubeconfig returns it, ok is
-	// false when there is none.
-	SaveKubeconfig(ctx context.Context, cluster capi.Key, kubeconfig []byte) error
-	Kubeconfig(ctx context.Context, cluster capi.Key) (data []byte, ok bool, err error)
 }
 
 // source is where Cluster API objects can be read.
@@ -53,6 +49,24 @@ func (s markedStore) SaveKubeconfig(ctx context.Context, cluster capi.Key, kubec
 func (s markedStore) Kubeconfig(ctx context.Context, cluster capi.Key) ([]byte, bool, error) {
 	data, ok, err := s.store.Kubeconfig(ctx, cluster)
 	return data, ok, failing(err)
+}
+
+// BootstrapData implements store.
+func (s markedStore) BootstrapData(ctx context.Context, machine capi.Key) (*capi.BootstrapData, string, error) {
+	data, observation, err := s.store.BootstrapData(ctx, machine)
+	return data, observation, failing(err)
+}
+
+// SavePKI implements store.
+func (s markedStore) SavePKI(ctx context.Context, cluster capi.Key, pki capi.PKI) (capi.PKI, error) {
+	kept, err := s.store.SavePKI(ctx, cluster, pki)
+	return kept, failing(err)
+}
+
+// PKI implements store.
+func (s markedStore) PKI(ctx context.Context, cluster capi.Key) (capi.PKI, error) {
+	pki, err := s.store.PKI(ctx, cluster)
+	return pki, failing(err)
 }
 
 // Clusters implements store.

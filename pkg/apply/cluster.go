@@ -156,7 +156,7 @@ func (m *machine) initCluster(ctx context.Context, c *cluster, guard translate.G
 	var jobID string
 	l, err := m.job(ctx, event.StepInit, guard, func(id string, t translate.Target) (wire.Map, error) {
 		jobID = id
-		return translate.Init(id, t, m.plan.Kubernetes, m.facts, token)
+		return translate.Init(id, t, m.plan.Kubernetes, m.facts, translate.InitInput{Token: token})
 	})
 	if err != nil {
 		return m.fail(err)
@@ -218,7 +218,7 @@ func (m *machine) join(ctx context.Context, c *cluster, guard translate.Guard) e
 			c.mu.Lock()
 			endpoint, hash := c.rec.Endpoint, c.rec.CAHash
 			c.mu.Unlock()
-			return translate.Join(id, t, m.plan.Kubernetes, m.facts, token, endpoint, hash)
+			return translate.Join(id, t, m.plan.Kubernetes, m.facts, translate.JoinInput{Token: token, Endpoint: endpoint, CAHash: hash})
 		})
 		return err
 	})
@@ -315,13 +315,13 @@ func (c *cluster) makeTokens(ctx context.Context, batch []*ticket) error {
 		tokens[i] = t.token
 	}
 	target := translate.Target{Address: cp.Address, HostName: cp.HostName, Guard: translate.Guard{MAC: cp.MAC}, Root: cp.Root}
-	expires := time.Now().Add(tokenLife).UTC()
+	work := translate.Work{Tokens: tokens, Expires: time.Now().Add(tokenLife).UTC()}
 	var jobID string
 	l, err := c.run.runJob(ctx, job{
 		step: event.StepJoin, address: cp.Address,
 		build: func(id string) (wire.Map, error) {
 			jobID = id
-			return translate.Credentials(id, target, batch[0].k, tokens, expires)
+			return translate.ControlPlaneWork(id, target, batch[0].k, work)
 		},
 		posting: func(string) error { return nil }, // made anew by whoever needs them
 		restore: func(ctx context.Context) error { return c.restoreControlPlane(ctx, cp) },
@@ -330,10 +330,11 @@ func (c *cluster) makeTokens(ctx context.Context, batch []*ticket) error {
 	if err != nil {
 		return fmt.Errorf("making join credentials on control plane Machine %s: %w", cp.Key, err)
 	}
-	hash, err := translate.ReadCredentials(l, jobID)
+	done, err := translate.ReadWork(l, jobID, work)
 	if err != nil {
 		return err
 	}
+	hash := done.CAHash
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.rec.CAHash != "" && c.rec.CAHash != hash {

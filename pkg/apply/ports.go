@@ -102,4 +102,17 @@ type Store interface {
 	AddEvent(ctx context.Context, e capi.Event) error
 	// Events returns all events of all namespaces, oldest LastTime first.
 	Events(ctx context.Context) ([]capi.Event, error)
+	// BootstrapData is the bootstrap data of a Machine that is not given with it. While
+	// it is not there yet, data is nil and observation says what is awaited; an error is
+	// for good, unless it wraps capi.ErrUnavailable.
+	BootstrapData(ctx context.Context, machine capi.Key) (data *capi.BootstrapData, observation string, err error)
+	// SaveKubeconfig keeps the kubeconfig of a cluster; Kubeconfig returns it, ok is
+	// false when there is none.
+	SaveKubeconfig(ctx context.Context, cluster capi.Key, kubeconfig []byte) error
+	Kubeconfig(ctx context.Context, cluster capi.Key) (data []byte, ok bool, err error)
+	// SavePKI keeps the keys of a cluster's control plane (with pki: tool); PKI returns
+	// them, nil when there are none. Those that are there are never replaced: SavePKI
+	// returns what the store has afterwards.
+	SavePKI(ctx context.Context, cluster capi.Key, pki capi.PKI) (capi.PKI, error)
+	PKI(ctx context.Context, cluster capi.Key) (capi.PKI, error)
 }

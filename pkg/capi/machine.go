@@ -127,11 +127,11 @@ func (d *decoder) plunderMachine(in *input) {
 			ControlPlaneMacPool: macPool(spec.get("controlPlaneMacPool")),
 			IPAddress:           spec.get("ipaddress").checked(checkIPv4),
 			MACAddress:          spec.get("macaddress").parse(ParseMAC),
-			DockerVersion:       spec.get("dockerVersion").checked(checkDockerVersion),
 			DeploymentType:      spec.get("deploymentType").checked(checkDeploymentType),
 		},
 		Origin: in.origin,
 	}
+	p.Spec.DockerVersion = spec.get("dockerVersion").checked(checkDockerVersion)
 	if p.Spec.DeploymentType == "" {
 		p.Spec.DeploymentType = DefaultDeploymentType
 	}

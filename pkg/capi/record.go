@@ -76,6 +76,10 @@ type Record struct {
 	Disks     []Disk    `json:"disks,omitempty"`  // seen when the OS was proved, for the wipe
 	WipedAt   time.Time `json:"wipedAt,omitzero"` // when the wipe was proved, for the way back to the pool
 
+	// NodeName and NodeUID are those of the machine's Node, once it was seen in its cluster.
+	NodeName string `json:"nodeName,omitempty"`
+	NodeUID  string `json:"nodeUID,omitempty"`
+
 	// Result.
 	Kubernetes string    `json:"kubernetes,omitempty"` // version installed on it ("vX.Y.Z"), "" for none
 	ProviderID string    `json:"providerID,omitempty"` // plunder://<mac>, set when the machine is ready
@@ -102,7 +106,8 @@ type ClusterRecord struct {
 	Key                     // of the CAPI Cluster
 	PlunderCluster Key      `json:"plunderCluster,omitzero"` // of its PlunderCluster, empty if it has none
 	Endpoint       Endpoint `json:"endpoint,omitzero"`
-	// InitMachine is the control plane machine on which kubeadm init ran or runs.
+	// InitMachine is the control plane machine on which kubeadm init ran or runs. It is
+	// recorded before init is posted, so that there is never a second one.
 	InitMachine string `json:"initMachine,omitempty"`
 	// Initialized is true once kubeadm init ended well.
 	Initialized bool `json:"initialized,omitempty"`

@@ -163,6 +163,8 @@ type PlunderClusterSpec struct {
 	ControlPlaneMacPool []string `json:"controlPlaneMacPool,omitempty"`
 	// ControlPlaneEndpoint is where the API server is reached.
 	ControlPlaneEndpoint Endpoint `json:"controlPlaneEndpoint,omitempty"`
+	InstallOptions
+	ClusterOptions
 }
 
 // Machine is a CAPI Machine with its PlunderMachine.
@@ -178,8 +180,15 @@ type Machine struct {
 	Version string
 	// BootstrapData is spec.bootstrap.data (v1alpha2); "" is no data.
 	BootstrapData string
-	// DataSecretName is spec.bootstrap.dataSecretName (v1alpha3 on); nil when absent.
+	// DataSecretName is spec.bootstrap.dataSecretName (v1alpha3 on); nil when absent, ""
+	// when the user takes care of it (CAPI contract, section 9).
 	DataSecretName *string
+	// BootstrapConfig: spec.bootstrap.configRef is given, so a bootstrap provider is to
+	// make the data.
+	BootstrapConfig bool
+	// GivenBootstrap is data that came with the input beside the Machine (a Secret of
+	// the name, or a file on the command line); nil for none.
+	GivenBootstrap *BootstrapData
 	ProviderID     string // spec.providerID, its MAC in colon form, lower case
 	Paused         bool   // its own annotation, its PlunderMachine's, or its cluster's pause
 	// Deleting: in the store its deletion has begun (a deletion timestamp on it or on its
@@ -224,18 +233,7 @@ type PlunderMachineSpec struct {
 	IPAddress string `json:"ipaddress,omitempty"`
 	// MACAddress pins the machine to this hardware.
 	MACAddress string `json:"macaddress,omitempty"`
-	// DockerVersion is the docker-ce version for Kubernetes below 1.24.
-	DockerVersion string `json:"dockerVersion,omitempty"`
 	// DeploymentType is the name of the plunder boot configuration to install.
 	DeploymentType string `json:"deploymentType,omitempty"`
-	// Repo overrides where Kubernetes packages come from.
-	Repo *PackageRepo `json:"repo,omitempty"`
-}
-
-// PackageRepo is a package repository with the Kubernetes packages.
-type PackageRepo struct {
-	// Apt is a whole sources.list line.
-	Apt string `json:"apt,omitempty"`
-	// Key is the URL of the repository's signing key.
-	Key string `json:"key,omitempty"`
+	InstallOptions
 }

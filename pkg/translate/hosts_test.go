@@ -232,7 +232,7 @@ func install(t *testing.T, version, profile, docker string) {
 	}
 	ck, wk := kubernetes(version, true), kubernetes(version, false)
 	if ck.Minor < 24 {
-		repo := capi.PackageRepo{Apt: "deb [signed-by=/etc/apt/keyrings/kubernetes-apt-keyring.gpg] https://mirror.example/kubernetes kubernetes-xenial main", Key: "https://mirror.example/kubernetes.gpg"}
+		repo := &capi.PackageRepo{Apt: "deb [signed-by=/etc/apt/keyrings/kubernetes-apt-keyring.gpg] https://mirror.example/kubernetes kubernetes-xenial main", Key: "https://mirror.example/kubernetes.gpg"}
 		ck.Repo, wk.Repo = repo, repo
 		ck.DockerVersion, wk.DockerVersion = docker, docker
 	}
@@ -256,7 +256,7 @@ func install(t *testing.T, version, profile, docker string) {
 	}
 
 	job := r.job()
-	m, err := translate.Init(job, r.target(cp), ck, facts[cp], token("aaaaaa"))
+	m, err := translate.Init(job, r.target(cp), ck, facts[cp], translate.InitInput{Token: token("aaaaaa")})
 	l := r.must(r.post(m, err))
 	hash, err := translate.ReadInit(l, job)
 	if err != nil {
@@ -269,17 +269,17 @@ func install(t *testing.T, version, profile, docker string) {
 
 	job = r.job()
 	toks := []translate.Token{token("worka1"), token("worka2"), token("worka3")}
-	m, err = translate.Credentials(job, translate.Target{Address: cp, HostName: r.targetName(cp), Guard: translate.Guard{MAC: macOf(cp)}}, wk, toks, time.Now().Add(30*time.Minute))
+	m, err = translate.ControlPlaneWork(job, translate.Target{Address: cp, HostName: r.targetName(cp), Guard: translate.Guard{MAC: macOf(cp)}}, wk, translate.Work{Tokens: toks, Expires: time.Now().Add(30*time.Minute)})
 	l = r.must(r.post(m, err))
-	if again, err := translate.ReadCredentials(l, job); err != nil || again != hash {
-		t.Errorf("credentials: CA %s, err %v; init said %s", again, err, hash)
+	if again, err := translate.ReadWork(l, job, translate.Work{}); err != nil || again.CAHash != hash {
+		t.Errorf("credentials: CA %s, err %v; init said %s", again.CAHash, err, hash)
 	}
 	noSecrets(t, m, l)
 
 	endpoint := capi.Endpoint{Host: cp, Port: 6443}
 	r.all(workers, func(a, job string) {
 		i := slices.Index(workers, a)
-		m, err := translate.Join(job, r.target(a), wk, facts[a], toks[i], endpoint, hash)
+		m, err := translate.Join(job, r.target(a), wk, facts[a], translate.JoinInput{Token: toks[i], Endpoint: endpoint, CAHash: hash})
 		l := r.post(m, err)
 		noSecrets(t, m, l)
 		logs.Store(a, l)
@@ -308,7 +308,7 @@ func install(t *testing.T, version, profile, docker string) {
 	m, err = translate.Packages(job, r.target(cp), ck, facts[cp])
 	r.must(r.post(m, err))
 	job = r.job()
-	m, err = translate.Init(job, r.target(cp), ck, facts[cp], token("bbbbbb"))
+	m, err = translate.Init(job, r.target(cp), ck, facts[cp], translate.InitInput{Token: token("bbbbbb")})
 	l = r.must(r.post(m, err))
 	if !strings.Contains(l.Entries[len(l.Entries)-1].Entry, "capplunder-init already") {
 		t.Errorf("a second init: %q", l.Entries[len(l.Entries)-1].Entry)
@@ -316,7 +316,7 @@ func install(t *testing.T, version, profile, docker string) {
 	if again, err := translate.ReadInit(l, job); err != nil || again != hash {
 		t.Errorf("a second init: CA %q, err %v", again, err)
 	}
-	m, err = translate.Join(r.job(), r.target(workers[0]), wk, facts[workers[0]], token("cccccc"), endpoint, hash)
+	m, err = translate.Join(r.job(), r.target(workers[0]), wk, facts[workers[0]], translate.JoinInput{Token: token("cccccc"), Endpoint: endpoint, CAHash: hash})
 	l = r.must(r.post(m, err))
 	if !strings.Contains(l.Entries[len(l.Entries)-1].Entry, "capplunder-join already") {
 		t.Errorf("a second join: %q", l.Entries[len(l.Entries)-1].Entry)
@@ -365,7 +365,7 @@ func prepared(t *testing.T) (r *rack, k *translate.Kubernetes, f translate.Facts
 		r.must(r.post(m, err))
 	}
 	job := r.job()
-	m, err := translate.Init(job, r.target("10.0.0.10"), k, f, token("aaaaaa"))
+	m, err := translate.Init(job, r.target("10.0.0.10"), k, f, translate.InitInput{Token: token("aaaaaa")})
 	hash, err = translate.ReadInit(r.must(r.post(m, err)), job)
 	if err != nil {
 		t.Fatal(err)
@@ -396,7 +396,7 @@ func TestJoinFailures(t *testing.T) {
 				if tt.hash != nil {
 					hash = tt.hash(hash)
 				}
-				m, err := translate.Join(r.job(), r.target("10.0.0.11"), k, f, tt.token, tt.endpoint, hash)
+				m, err := translate.Join(r.job(), r.target("10.0.0.11"), k, f, translate.JoinInput{Token: tt.token, Endpoint: tt.endpoint, CAHash: hash})
 				l := r.post(m, err)
 				e := l.Entries[len(l.Entries)-1]
 				if l.State != wire.StateFailed {
@@ -414,12 +414,14 @@ func TestJoinFailures(t *testing.T) {
 				}
 				// New credentials, and the same machine joins.
 				job := r.job()
-				m, err = translate.Credentials(job, r.target("10.0.0.10"), k, []translate.Token{token("fresh1")}, time.Now().Add(30*time.Minute))
-				hash, err = translate.ReadCredentials(r.must(r.post(m, err)), job)
+				m, err = translate.ControlPlaneWork(job, r.target("10.0.0.10"), k, translate.Work{Tokens: []translate.Token{token("fresh1")}, Expires: time.Now().Add(30*time.Minute)})
+				var done translate.WorkResult
+				done, err = translate.ReadWork(r.must(r.post(m, err)), job, translate.Work{})
+				hash = done.CAHash
 				if err != nil {
 					t.Fatal(err)
 				}
-				m, err = translate.Join(r.job(), r.target("10.0.0.11"), k, f, token("fresh1"), cp, hash)
+				m, err = translate.Join(r.job(), r.target("10.0.0.11"), k, f, translate.JoinInput{Token: token("fresh1"), Endpoint: cp, CAHash: hash})
 				r.must(r.post(m, err))
 			})
 		})

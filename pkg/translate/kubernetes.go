@@ -37,12 +37,6 @@ const (
 	tokenManifest    = "/run/capplunder/token.yaml" //nolint:gosec // a path, not what is there
 )
 
-// Token is a bootstrap token: ID is 6, Secret 16 characters of [a-z0-9].
-type Token struct {
-	ID     string
-	Secret Secret
-}
-
 var (
 	versionForm = regexp.MustCompile(`^1\.[0-9]{1,3}\.[0-9]{1,3}(-[a-z0-9.]{1,32})?$`)
 	dockerForm  = regexp.MustCompile(`^[0-9][0-9A-Za-z.:~+-]{1,63}$`)
@@ -173,8 +167,6 @@ if [ -e /etc/kubernetes/manifests/kube-apiserver.yaml ]; then kubeadm reset -f >
 if ! (umask 077; timeout 1500 kubeadm init --config $E/kubeadm.yaml --skip-token-print --skip-certificate-key-print >$L/init.log 2>&1); then tail -n 80 $L/init.log | mask; exit 1; fi
 touch $E/init.done; { grep -E '^\[' $L/init.log || :; } | mask | tail -n 40; echo 'capplunder-init ok'; ca`
 
-const credentialsScript = `K="kubectl --kubeconfig=/etc/kubernetes/admin.conf"; trap 'rm -f $R/token.yaml' EXIT; try 6 $K apply -f $R/token.yaml; ca` //nolint:gosec // no secret in it
-
 const joinScript = `trap 'rm -f $R/join.yaml' EXIT; if [ -e $E/join.done ]; then echo 'capplunder-join already'; exit 0; fi
 if [ -e /etc/kubernetes/kubelet.conf ]; then kubeadm reset -f >$L/reset.log 2>&1 || :; fi
 if ! (umask 077; timeout 900 kubeadm join --config $R/join.yaml >$L/join.log 2>&1); then tail -n 80 $L/join.log | mask; exit 1; fi
@@ -252,7 +244,7 @@ func (b *mapBuilder) runtimePackages(k *Kubernetes) (packages, names string) {
 
 // repository is the sources.list line, quoted, and the URLs of its key.
 func (b *mapBuilder) repository(k *Kubernetes) (aptLine, keys string) {
-	if k.Repo.Apt != "" {
+	if k.Repo != nil && k.Repo.Apt != "" {
 		b.match("spec.repo.apt", k.Repo.Apt, aptLineForm)
 		b.match("spec.repo.key", k.Repo.Key, urlForm)
 		return quote(k.Repo.Apt), quote(k.Repo.Key)
@@ -265,7 +257,8 @@ func (b *mapBuilder) repository(k *Kubernetes) (aptLine, keys string) {
 
 // Init runs kubeadm init on a host that Packages has prepared. It never touches a
 // control plane that once came up.
-func Init(job string, t Target, k *Kubernetes, f Facts, tok Token) (wire.Map, error) {
+func Init(job string, t Target, k *Kubernetes, f Facts, in InitInput) (wire.Map, error) {
+	tok := in.Token
 	if err := k.refuse(f); err != nil {
 		return wire.Map{}, err
 	}
@@ -349,35 +342,9 @@ func (b *mapBuilder) documents(docs ...map[string]any) string {
 // ReadInit gives "sha256:<hex>" of the new cluster's CA key, which is public.
 func ReadInit(l wire.Log, job string) (caHash string, err error) { return readCA(l, taskInit, job) }
 
-// Credentials makes bootstrap tokens known to a cluster, for many joins at once.
-// It runs on an initialised control plane.
-func Credentials(job string, t Target, k *Kubernetes, toks []Token, expires time.Time) (wire.Map, error) {
-	b := newInstallMap(job, t, k)
-	docs := make([]map[string]any, len(toks))
-	for i, tok := range toks {
-		b.token(tok)
-		docs[i] = map[string]any{
-			"apiVersion": "v1", "kind": "Secret", "type": "bootstrap.kubernetes.io/token",
-			"metadata": map[string]any{"name": "bootstrap-token-" + tok.ID, "namespace": "kube-system"},
-			"stringData": map[string]any{
-				"token-id": tok.ID, "token-secret": tok.Secret.Reveal(), "expiration": expires.UTC().Format(time.RFC3339),
-				"usage-bootstrap-authentication": "true", "usage-bootstrap-signing": "true",
-				"auth-extra-groups": "system:bootstrappers:kubeadm:default-node-token",
-			},
-		}
-	}
-	b.bundle(file{tokenManifest, 0o600, b.documents(docs...)})
-	b.bash(taskCredentials, 5*time.Minute, credentialsScript)
-	return b.done("credentials")
-}
-
-// ReadCredentials gives the CA hash that the joins need.
-func ReadCredentials(l wire.Log, job string) (caHash string, err error) {
-	return readCA(l, taskCredentials, job)
-}
-
 // Join runs kubeadm join on a host that Packages has prepared.
-func Join(job string, t Target, k *Kubernetes, f Facts, tok Token, endpoint capi.Endpoint, caHash string) (wire.Map, error) {
+func Join(job string, t Target, k *Kubernetes, f Facts, in JoinInput) (wire.Map, error) {
+	tok, endpoint, caHash := in.Token, in.Endpoint, in.CAHash
 	if err := k.refuse(f); err != nil {
 		return wire.Map{}, err
 	}

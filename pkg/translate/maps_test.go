@@ -70,7 +70,7 @@ func (in *input) target() translate.Target {
 func (in *input) kubernetes() *translate.Kubernetes {
 	return &translate.Kubernetes{
 		Version: in.Version, Minor: in.Minor, Cluster: in.Cluster, Domain: in.Domain, PodCIDR: in.Pods, ServiceCIDR: capi.DefaultServiceCIDR,
-		DockerVersion: in.Docker, Repo: capi.PackageRepo{Apt: in.Apt, Key: in.Key}, Endpoint: in.endpoint(),
+		InstallOptions: capi.InstallOptions{DockerVersion: in.Docker, Repo: &capi.PackageRepo{Apt: in.Apt, Key: in.Key}}, Endpoint: in.endpoint(),
 	}
 }
 
@@ -102,15 +102,15 @@ func (in *input) maps() (map[string]wire.Map, map[string]error) {
 	add("probe", m, err)
 	m, err = translate.Packages("job", t, k, f)
 	add("packages", m, err)
-	m, err = translate.Init("job", t, k, f, tok)
+	m, err = translate.Init("job", t, k, f, translate.InitInput{Token: tok})
 	add("init", m, err)
-	m, err = translate.Credentials("job", t, k, []translate.Token{tok, tok}, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	m, err = translate.ControlPlaneWork("job", t, k, translate.Work{Tokens: []translate.Token{tok, tok}, Expires: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)})
 	add("credentials", m, err)
 	endpoint := in.endpoint()
 	if endpoint.IsZero() {
 		endpoint = capi.Endpoint{Host: in.Address, Port: 6443}
 	}
-	m, err = translate.Join("job", t, k, f, tok, endpoint, in.Hash)
+	m, err = translate.Join("job", t, k, f, translate.JoinInput{Token: tok, Endpoint: endpoint, CAHash: in.Hash})
 	add("join", m, err)
 	m, err = translate.Wipe("job", t, []capi.Disk{{Device: in.Device, Bytes: 480103981056}}, 10*time.Second)
 	add("wipe", m, err)
@@ -539,8 +539,8 @@ func TestFactsRefusals(t *testing.T) {
 		tt.change(&f)
 		k.Minor = tt.minor
 		_, err1 := translate.Packages("job", good.target(), k, f)
-		_, err2 := translate.Init("job", good.target(), k, f, translate.Token{ID: "abcdef", Secret: "0123456789abcdef"})
-		_, err3 := translate.Join("job", good.target(), k, f, translate.Token{ID: "abcdef", Secret: "0123456789abcdef"}, capi.Endpoint{Host: "10.0.0.9", Port: 6443}, harmlessHash)
+		_, err2 := translate.Init("job", good.target(), k, f, translate.InitInput{Token: translate.Token{ID: "abcdef", Secret: "0123456789abcdef"}})
+		_, err3 := translate.Join("job", good.target(), k, f, translate.JoinInput{Token: translate.Token{ID: "abcdef", Secret: "0123456789abcdef"}, Endpoint: capi.Endpoint{Host: "10.0.0.9", Port: 6443}, CAHash: harmlessHash})
 		for _, err := range []error{err1, err2, err3} {
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %q", err, tt.want)
@@ -556,7 +556,7 @@ func TestManyTokens(t *testing.T) {
 	for i := range toks {
 		toks[i] = translate.Token{ID: fmt.Sprintf("t%05d", i), Secret: translate.Secret(fmt.Sprintf("%016d", i*7919))}
 	}
-	m, err := translate.Credentials("job", in.target(), in.kubernetes(), toks, time.Unix(0, 0))
+	m, err := translate.ControlPlaneWork("job", in.target(), in.kubernetes(), translate.Work{Tokens: toks, Expires: time.Unix(0, 0)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -566,7 +566,7 @@ func TestManyTokens(t *testing.T) {
 			t.Errorf("%d tokens", n)
 		}
 	}
-	_, err = translate.Credentials("job", in.target(), in.kubernetes(), []translate.Token{{ID: "abcdef", Secret: "not-a-token-secret"}}, time.Unix(0, 0))
+	_, err = translate.ControlPlaneWork("job", in.target(), in.kubernetes(), translate.Work{Tokens: []translate.Token{{ID: "abcdef", Secret: "not-a-token-secret"}}, Expires: time.Unix(0, 0)})
 	if err == nil || strings.Contains(err.Error(), "not-a-token") {
 		t.Errorf("got %v", err)
 	}

@@ -36,7 +36,7 @@ func NewPlan(set *capi.Set, opts Options) (*Plan, error) {
 		}
 		mp.MACs, mp.PinnedBy = restrictedTo(m)
 		if m.Version != "" && !opts.SkipKubernetes {
-			k, err := kubernetes(m)
+			k, err := kubernetes(m, opts.Defaults)
 			if err != nil {
 				bad.Problems = append(bad.Problems, problem(m, "spec.version", err.Error()))
 			}
@@ -113,7 +113,7 @@ func bootstrapProblems(m *capi.Machine) []capi.Problem {
 var semanticForm = regexp.MustCompile(`^v?([0-9]{1,4})\.([0-9]{1,4})\.([0-9]{1,4})(-[0-9A-Za-z.-]+)?$`)
 
 // kubernetes is what the objects say about the Kubernetes of one machine.
-func kubernetes(m *capi.Machine) (*Kubernetes, error) {
+func kubernetes(m *capi.Machine, d capi.Defaults) (*Kubernetes, error) {
 	v := semanticForm.FindStringSubmatch(m.Version)
 	if v == nil {
 		return nil, fmt.Errorf("%q is not a version like v1.34.1", m.Version)
@@ -123,15 +123,16 @@ func kubernetes(m *capi.Machine) (*Kubernetes, error) {
 		return nil, fmt.Errorf("%q is not a version like v1.34.1", m.Version)
 	}
 	k := &Kubernetes{
-		Version:       strings.TrimPrefix(m.Version, "v"),
-		Minor:         minor,
-		ControlPlane:  m.ControlPlane,
-		Cluster:       m.Cluster.Name,
-		PodCIDR:       capi.DefaultPodCIDR,
-		ServiceCIDR:   capi.DefaultServiceCIDR,
-		Domain:        "cluster.local",
-		Endpoint:      m.Cluster.Endpoint,
-		DockerVersion: m.Infra.Spec.DockerVersion,
+		Version:        strings.TrimPrefix(m.Version, "v"),
+		Minor:          minor,
+		ControlPlane:   m.ControlPlane,
+		Cluster:        m.Cluster.Name,
+		PodCIDR:        capi.DefaultPodCIDR,
+		ServiceCIDR:    capi.DefaultServiceCIDR,
+		Domain:         "cluster.local",
+		Endpoint:       m.Cluster.Endpoint,
+		InstallOptions: m.InstallOptionsFor(d),
+		ClusterOptions: m.Cluster.ClusterOptionsFor(d),
 	}
 	if len(m.Cluster.PodCIDRs) > 0 {
 		k.PodCIDR = strings.Join(m.Cluster.PodCIDRs, ",")
@@ -142,13 +143,10 @@ func kubernetes(m *capi.Machine) (*Kubernetes, error) {
 	if m.Cluster.ServiceDomain != "" {
 		k.Domain = m.Cluster.ServiceDomain
 	}
-	if m.Infra.Spec.Repo != nil {
-		k.Repo = *m.Infra.Spec.Repo
-	}
 	switch {
 	case v[1] != "1" || k.Minor < oldestMinor:
 		return k, fmt.Errorf("%s: the oldest that can be installed is v1.%d", m.Version, oldestMinor)
-	case k.Minor < oldestPublic && k.Repo.Apt == "":
+	case k.Minor < oldestPublic && (k.Repo == nil || k.Repo.Apt == ""):
 		return k, fmt.Errorf("%s: no public package repository serves it (oldest: v1.%d.0); set spec.repo.apt and spec.repo.key of PlunderMachine %s to a mirror, choose v1.%d or newer, or stop after the operating system with --skip-kubernetes",
 			m.Version, oldestPublic, m.Infra.Key, oldestPublic)
 	}

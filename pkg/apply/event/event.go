@@ -38,6 +38,8 @@ const (
 	StepPackages   Step = "packages"   // prepare the host: runtime, kubelet, kubeadm
 	StepInit       Step = "init"       // kubeadm init, on the first control plane
 	StepJoin       Step = "join"       // kubeadm join
+	StepBootstrap  Step = "bootstrap"  // run the machine's bootstrap data
+	StepNode       Step = "node"       // wait until the machine is a node of its cluster
 	StepRecord     Step = "record"     // write provider ID and status
 	StepIdentity   Step = "identity"   // delete: prove that the host is the right one
 	StepRelease    Step = "release"    // delete: point the machine at the reboot loop
