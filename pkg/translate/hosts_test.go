@@ -269,7 +269,7 @@ func install(t *testing.T, version, profile, docker string) {
 
 	job = r.job()
 	toks := []translate.Token{token("worka1"), token("worka2"), token("worka3")}
-	m, err = translate.ControlPlaneWork(job, translate.Target{Address: cp, HostName: r.targetName(cp), Guard: translate.Guard{MAC: macOf(cp)}}, wk, translate.Work{Tokens: toks, Expires: time.Now().Add(30*time.Minute)})
+	m, err = translate.ControlPlaneWork(job, translate.Target{Address: cp, HostName: r.targetName(cp), Guard: translate.Guard{MAC: macOf(cp)}}, wk, translate.Work{Tokens: toks, Expires: time.Now().Add(30 * time.Minute)})
 	l = r.must(r.post(m, err))
 	if again, err := translate.ReadWork(l, job, translate.Work{}); err != nil || again.CAHash != hash {
 		t.Errorf("credentials: CA %s, err %v; init said %s", again.CAHash, err, hash)
@@ -414,7 +414,7 @@ func TestJoinFailures(t *testing.T) {
 				}
 				// New credentials, and the same machine joins.
 				job := r.job()
-				m, err = translate.ControlPlaneWork(job, r.target("10.0.0.10"), k, translate.Work{Tokens: []translate.Token{token("fresh1")}, Expires: time.Now().Add(30*time.Minute)})
+				m, err = translate.ControlPlaneWork(job, r.target("10.0.0.10"), k, translate.Work{Tokens: []translate.Token{token("fresh1")}, Expires: time.Now().Add(30 * time.Minute)})
 				var done translate.WorkResult
 				done, err = translate.ReadWork(r.must(r.post(m, err)), job, translate.Work{})
 				hash = done.CAHash
