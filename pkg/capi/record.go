@@ -17,6 +17,10 @@ var ErrMACTaken = errors.New("the MAC is taken")
 // somebody has paused.
 var ErrPaused = errors.New("paused: nothing is done about it")
 
+// ErrForeign is wrapped by the error of a store that finds something kept up to date by
+// somebody else, who must not be overruled.
+var ErrForeign = errors.New("somebody else keeps it")
+
 // LockRequest is what the lock of a store is wanted for.
 type LockRequest struct {
 	Command  string // "apply", for the people whom it keeps out

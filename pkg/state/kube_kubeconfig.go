@@ -23,8 +23,10 @@ const (
 )
 
 // SaveKubeconfig keeps the kubeconfig of a cluster as the secret <cluster>-kubeconfig,
-// where clusterctl get kubeconfig and Cluster API's controllers look for it. One that another controller owns, and one of
-// another type, are somebody else's and stay as they are: then the error says so.
+// where clusterctl get kubeconfig and Cluster API's controllers look for it. One that
+// another controller owns, and one of another type, are somebody else's and stay as they
+// are: then the error is a *ForeignSecretError. It wraps capi.ErrForeign if there is a
+// kubeconfig in it, which is as good as one of ours.
 func (k *Kubernetes) SaveKubeconfig(ctx context.Context, cluster capi.Key, kubeconfig []byte) error {
 	owner, err := k.clusterOwner(ctx, cluster)
 	if err != nil {
@@ -77,7 +79,10 @@ func changedMeanwhile(err error) bool {
 // updatedKubeconfig is the secret as it should be, or nil when it is.
 func updatedKubeconfig(there, fresh *corev1.Secret, what string) (*corev1.Secret, error) {
 	if c := metav1.GetControllerOf(there); c != nil && !isCluster(*c) {
-		return nil, &ForeignSecretError{Secret: what, Why: fmt.Sprintf("%s %s keeps it up to date", c.Kind, c.Name)}
+		return nil, &ForeignSecretError{
+			Secret: what, Why: fmt.Sprintf("%s %s keeps it up to date", c.Kind, c.Name),
+			Usable: there.Type == secretType && len(there.Data[secretValue]) > 0,
+		}
 	}
 	if there.Type != secretType {
 		return nil, &ForeignSecretError{Secret: what, Why: fmt.Sprintf("it has the type %q, not %q", there.Type, secretType)}
@@ -143,9 +148,18 @@ func (k *Kubernetes) Kubeconfig(ctx context.Context, cluster capi.Key) (data []b
 type ForeignSecretError struct {
 	Secret string // "Secret ns/name"
 	Why    string
+	Usable bool // all the same it has what it should have
 }
 
 // Error implements error.
 func (e *ForeignSecretError) Error() string {
 	return fmt.Sprintf("%s is not capplunder's: %s; it was not changed", e.Secret, e.Why)
+}
+
+// Unwrap is capi.ErrForeign if its keeper has made what was to be written.
+func (e *ForeignSecretError) Unwrap() error {
+	if e.Usable {
+		return capi.ErrForeign
+	}
+	return nil
 }

@@ -17,7 +17,7 @@ const dirKubeconfigs = "kubeconfigs"
 // SaveKubeconfig keeps the kubeconfig of a cluster, in
 // namespaces/<ns>/kubeconfigs/<name>, mode 0600. It is as good as a password.
 func (l *Local) SaveKubeconfig(ctx context.Context, cluster capi.Key, kubeconfig []byte) error {
-	path, err := l.kubeconfigPath(cluster)
+	path, err := l.clusterFile(dirKubeconfigs, cluster)
 	if err != nil {
 		return err
 	}
@@ -35,7 +35,7 @@ func (l *Local) Kubeconfig(ctx context.Context, cluster capi.Key) (data []byte, 
 	if err := ctx.Err(); err != nil {
 		return nil, false, fmt.Errorf("read the kubeconfig of Cluster %s: %w", cluster, err)
 	}
-	path, err := l.kubeconfigPath(cluster)
+	path, err := l.clusterFile(dirKubeconfigs, cluster)
 	if err != nil {
 		return nil, false, err
 	}
@@ -43,15 +43,34 @@ func (l *Local) Kubeconfig(ctx context.Context, cluster capi.Key) (data []byte, 
 	return data, data != nil && err == nil, err
 }
 
-// kubeconfigPath refuses names that Kubernetes would, as path does.
-func (l *Local) kubeconfigPath(cluster capi.Key) (string, error) {
+// clusterFile is the path of a file about a cluster. Names that Kubernetes would not
+// take are refused, as path does.
+func (l *Local) clusterFile(dir string, cluster capi.Key) (string, error) {
 	if problems := validation.IsDNS1123Label(cluster.Namespace); len(problems) > 0 {
-		return "", fmt.Errorf("kubeconfig of Cluster %q: the namespace is not a valid name: %s", cluster, problems[0])
+		return "", fmt.Errorf("Cluster %q: the namespace is not a valid name: %s", cluster, problems[0])
 	}
 	if problems := validation.IsDNS1123Subdomain(cluster.Name); len(problems) > 0 {
-		return "", fmt.Errorf("kubeconfig of Cluster %q: not a valid name: %s", cluster, problems[0])
+		return "", fmt.Errorf("Cluster %q: not a valid name: %s", cluster, problems[0])
 	}
-	return filepath.Join(l.dir, "namespaces", cluster.Namespace, dirKubeconfigs, cluster.Name), nil
+	return filepath.Join(l.dir, "namespaces", cluster.Namespace, dir, cluster.Name), nil
+}
+
+// givenUp reports whether the record of a cluster says, unlike the one before, that its
+// control plane is gone. Its kubeconfig and its keys are of no use then.
+func givenUp(old, now capi.ClusterRecord) bool { return old.InitMachine != "" && now.InitMachine == "" }
+
+// dropKeys removes the kubeconfig and the keys of a cluster.
+func (l *Local) dropKeys(cluster capi.Key) error {
+	for _, dir := range []string{dirKubeconfigs, dirPKI} {
+		path, err := l.clusterFile(dir, cluster)
+		if err != nil {
+			return err
+		}
+		if err := removeFile(path); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // SaveKubeconfig is as Local.SaveKubeconfig.

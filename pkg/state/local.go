@@ -56,6 +56,8 @@ func kindOf(dir string) string {
 //	namespaces/<ns>/machines/<name>.yaml        Machine
 //	namespaces/<ns>/plundermachines/<name>.yaml PlunderMachine, with the record of its Machine
 //	namespaces/<ns>/events/<kind>.<name>.yaml   events about one object
+//	namespaces/<ns>/kubeconfigs/<cluster>       kubeconfig of a cluster
+//	namespaces/<ns>/pki/<cluster>               keys of its control plane, with pki: tool
 //
 // The objects are those that were given, with their status, as kubectl would show
 // them; secrets in them (spec.bootstrap.data) are replaced by their SHA-256.
@@ -511,7 +513,8 @@ func (l *Local) ClusterRecord(ctx context.Context, key capi.Key) (r capi.Cluster
 	return r, ok, nil
 }
 
-// SaveClusterRecord writes the record of a cluster that was synced before.
+// SaveClusterRecord writes the record of a cluster that was synced before. With the
+// last of its control plane its kubeconfig and its keys go.
 func (l *Local) SaveClusterRecord(ctx context.Context, r capi.ClusterRecord) error {
 	return l.write(ctx, func() error {
 		c, ok, err := l.load(dirClusters, r.Key)
@@ -520,6 +523,10 @@ func (l *Local) SaveClusterRecord(ctx context.Context, r capi.ClusterRecord) err
 		}
 		if !ok {
 			return &NotSyncedError{Kind: "Cluster", Key: r.Key}
+		}
+		old, _, err := clusterRecordOf(c.object)
+		if err != nil {
+			return &CorruptError{Path: c.path, Err: err}
 		}
 		if err := setClusterRecord(c.object, r); err != nil {
 			return err
@@ -535,6 +542,11 @@ func (l *Local) SaveClusterRecord(ctx context.Context, r capi.ClusterRecord) err
 			}
 			showPlunderCluster(pc.object, r)
 			files = append(files, pc)
+		}
+		if givenUp(old, r) { // before the record says so, for nobody would do it after
+			if err := l.dropKeys(r.Key); err != nil {
+				return err
+			}
 		}
 		return l.writeAll(files...)
 	})

@@ -39,7 +39,8 @@ type Memory struct {
 	events   map[string][]capi.Event // by object
 	claims   *claims
 
-	kubeconfigs map[capi.Key][]byte // by cluster
+	kubeconfigs map[capi.Key][]byte   // by cluster
+	pki         map[capi.Key]capi.PKI // by cluster
 }
 
 // NewMemory makes an empty store.
@@ -55,6 +56,7 @@ func NewMemory() *Memory {
 		claims:   newClaims(nil),
 
 		kubeconfigs: map[capi.Key][]byte{},
+		pki:         map[capi.Key]capi.PKI{},
 	}
 	m.lock <- struct{}{}
 	return m
@@ -248,6 +250,10 @@ func (m *Memory) SaveClusterRecord(ctx context.Context, r capi.ClusterRecord) er
 		}
 		if r.PlunderCluster != (capi.Key{}) && !m.infra[r.PlunderCluster] {
 			return &NotSyncedError{Kind: "PlunderCluster", Key: r.PlunderCluster}
+		}
+		if givenUp(m.status[r.Key], r) {
+			delete(m.kubeconfigs, r.Key)
+			delete(m.pki, r.Key)
 		}
 		m.status[r.Key] = r
 		return nil

@@ -113,11 +113,28 @@ func showMachine(m object, old, r capi.Record) {
 		setText(status, "failureMessage", message)
 	}
 	setAddresses(status, r)
+	setNodeRef(m, old, r)
 	if m.version() != "v1alpha2" { // it has none
 		setCondition(status, "InfrastructureReady", r)
 		if m.version() != "v1beta2" {
 			dropEmptyMessages(status)
 		}
+	}
+}
+
+// setNodeRef shows the machine's Node, in the shape of the API version (CAPI contract
+// section 3). One that an earlier record put there goes with it.
+func setNodeRef(m object, old, r capi.Record) {
+	status := m.in("status")
+	switch {
+	case r.NodeName != "" && m.version() == "v1beta2":
+		status["nodeRef"] = map[string]any{"name": r.NodeName}
+	case r.NodeName != "":
+		ref := map[string]any{"apiVersion": "v1", "kind": "Node", "name": r.NodeName}
+		setText(ref, "uid", r.NodeUID)
+		status["nodeRef"] = ref
+	case old.NodeName != "":
+		delete(status, "nodeRef")
 	}
 }
 
