@@ -636,25 +636,3 @@ func cmdBlockdev(c *call) int {
 	}
 	return status
 }
-
-func cmdOpenssl(c *call) int {
-	if len(c.args) > 1 {
-		switch c.args[1] {
-		case "version":
-			c.printf("OpenSSL 3.0.13 30 Jan 2024\n")
-			return 0
-		case "rand":
-			n := 0
-			_, _ = fmt.Sscan(c.args[len(c.args)-1], &n)
-			b := make([]byte, min(max(n, 0), 4096))
-			c.h.mu.Lock()
-			for i := range b {
-				b[i] = byte(c.h.random.Uint32())
-			}
-			c.h.mu.Unlock()
-			c.printf("%x\n", b)
-			return 0
-		}
-	}
-	return c.fail(1, "only version and rand -hex")
-}
