@@ -1,5 +1,7 @@
 package capi
 
+import "reflect"
+
 // clusterInput is a Cluster and where it was written.
 type clusterInput struct {
 	*Cluster
@@ -59,7 +61,7 @@ func endpoint(f field) Endpoint {
 func (d *decoder) plunderCluster(in *input) {
 	in.at().only("apiVersion", "kind", "metadata", "spec", "status")
 	meta, spec := in.at("metadata"), in.at("spec")
-	spec.only("staticMAC", "staticIP", "controlPlaneMacPool", "controlPlaneEndpoint")
+	spec.only(fieldNames(reflect.TypeFor[PlunderClusterSpec]())...)
 	spec.get("controlPlaneEndpoint").only("host", "port")
 	c := &PlunderCluster{
 		Key:         in.key,
@@ -72,6 +74,10 @@ func (d *decoder) plunderCluster(in *input) {
 		},
 		Origin: in.origin,
 	}
+	d.installOptions(spec, &c.Spec.InstallOptions)
+	readOptions(spec, &c.Spec.ClusterOptions)
+	reportOptions(spec, c.Spec.ClusterOptions.Problems())
+	c.Spec.CertSANs = withoutEmpty(c.Spec.CertSANs)
 	c.Object = in.object()
 	d.plunderClusters = append(d.plunderClusters, &plunderClusterInput{PlunderCluster: c, in: in})
 }

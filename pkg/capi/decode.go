@@ -28,6 +28,9 @@ type DecodeOptions struct {
 	// input. What the input gives itself counts, and a known cluster that no machine of
 	// the input belongs to is left out of the Set.
 	Known []Document
+	// Defaults are what the run uses where the objects say nothing: what goes together
+	// with what is judged with them.
+	Defaults Defaults
 }
 
 // Decode reads documents, gives defaults, links and validates. The error is an
@@ -77,6 +80,7 @@ func (d *decoder) decode(docs []Document) (*Set, error) {
 		})
 	}
 	d.link()
+	d.linkSecrets()
 	d.validate()
 	if len(d.problems) > 0 {
 		return nil, &InputError{Problems: d.sorted(d.problems)}
@@ -133,6 +137,7 @@ type decoder struct {
 	machines        []*machineInput
 	plunderClusters []*plunderClusterInput
 	plunderMachines []*plunderMachineInput
+	secrets         []*input // with a key each
 	// holders gives the Machine that an object belongs to; nil for none.
 	holders map[*input]*machineInput
 }
@@ -291,6 +296,7 @@ func (d *decoder) dispatch(in *input, group string) {
 		d.unknownKind(in, append([]string{"Cluster", "Machine"}, otherClusterKinds()...))
 	case group == GroupInfrastructure && strings.HasPrefix(in.kind, "Plunder") && !slices.Contains(otherPlunderKinds(), in.kind):
 		d.unknownKind(in, append([]string{"PlunderCluster", "PlunderMachine"}, otherPlunderKinds()...))
+	case group == "" && in.kind == "Secret" && d.secret(in):
 	default:
 		d.ignore(in, group)
 	}

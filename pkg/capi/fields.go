@@ -255,6 +255,9 @@ func (f field) strMap() map[string]string {
 	return m
 }
 
+// maxNamed is how many names a message lists.
+const maxNamed = 12
+
 // only reports every key of f that is not one of the names. What was read from a
 // cluster may have others.
 func (f field) only(names ...string) {
@@ -264,7 +267,7 @@ func (f field) only(names ...string) {
 	for _, k := range f.n.keys {
 		if !slices.Contains(names, k.name) {
 			hint := didYouMean(k.name, names)
-			if hint == "" {
+			if hint == "" && len(names) <= maxNamed {
 				hint = ", there are only " + strings.Join(names, ", ")
 			}
 			field{in: f.in, path: f.path, line: k.line}.errorf("unknown field %s%s", quote(k.name), hint)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -104,32 +103,39 @@ func checkDeploymentType(s string) error {
 	return nil
 }
 
-// dockerVersion: X.Y.Z, or a whole version of an apt or rpm package.
-var dockerVersion = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.+:~_-]{0,127}$`)
+// packageVersion: X.Y.Z, or a whole version of an apt or rpm package.
+var packageVersion = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.+:~_-]{0,127}$`)
 
 func checkDockerVersion(s string) error {
-	if !dockerVersion.MatchString(s) {
+	if !packageVersion.MatchString(s) {
 		return fmt.Errorf("%s is not a version of docker-ce like 18.06.3 or 5:20.10.24~3-0~ubuntu-jammy", quote(s))
 	}
 	return nil
 }
 
-// aptLine: one line of a sources.list, without anything that a shell reads.
-var aptLine = regexp.MustCompile(`^deb (\[[A-Za-z0-9 ._~/=,:+-]+\] )?[a-z][a-z0-9+]*:[A-Za-z0-9._~/:@%+-]+( [A-Za-z0-9._~/+-]+)+$`)
-
-func checkAptLine(s string) error {
-	if !aptLine.MatchString(s) {
-		return fmt.Errorf("%s is not a line of a sources.list like \"deb [signed-by=/etc/apt/keyrings/k8s.gpg] https://mirror.example.com/apt /\"", quote(s))
+func checkContainerdVersion(s string) error {
+	if !packageVersion.MatchString(s) || s[0] < '0' || s[0] > '9' {
+		return fmt.Errorf("%s is not a version of containerd.io like 2.2 or 1.7.28-1", quote(s))
 	}
 	return nil
 }
 
-var keyURL = regexp.MustCompile(`^[A-Za-z0-9._~/:@%+?=-]+$`)
+// codename: that of a release of Debian or Ubuntu.
+var codename = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
 
-func checkKeyURL(s string) error {
-	u, err := url.Parse(s)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || !keyURL.MatchString(s) {
-		return fmt.Errorf("%s is not an http or https URL of a signing key", quote(s))
+func checkCodename(s string) error {
+	if !codename.MatchString(s) {
+		return fmt.Errorf("%s is not the code name of a release like bionic", quote(s))
+	}
+	return nil
+}
+
+// aptLine: one line of a sources.list, without anything that a shell reads.
+var aptLine = regexp.MustCompile(`^deb (\[[A-Za-z0-9 ._~/=,:+-]+\] )?https?://([A-Za-z0-9._~%-]+@)?[A-Za-z0-9][A-Za-z0-9._~/:%+-]*( [A-Za-z0-9._~/+-]+)+$`)
+
+func checkAptLine(s string) error {
+	if len(s) > 1024 || !aptLine.MatchString(s) {
+		return fmt.Errorf("%s is not a line of a sources.list like \"deb [signed-by=/etc/apt/keyrings/k8s.gpg] https://mirror.example.com/apt /\"", quoteURL(s))
 	}
 	return nil
 }

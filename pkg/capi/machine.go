@@ -1,6 +1,7 @@
 package capi
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -37,6 +38,9 @@ func (d *decoder) machine(in *input) {
 	if f := bootstrap.get("dataSecretName"); f.given() {
 		name := f.checked(checkName)
 		m.DataSecretName = &name
+	}
+	if ref := bootstrap.get("configRef"); ref.mapping() {
+		m.BootstrapConfig = ref.get("kind").str() != "" || ref.get("name").str() != ""
 	}
 	_, m.Paused = m.Annotations[AnnotationPaused]
 	m.ControlPlane = controlPlane(in, m.Labels)
@@ -117,7 +121,13 @@ func clusterName(in *input, labels map[string]string) string {
 func (d *decoder) plunderMachine(in *input) {
 	in.at().only("apiVersion", "kind", "metadata", "spec", "status")
 	meta, spec := in.at("metadata"), in.at("spec")
-	spec.only("providerID", "controlPlaneMacPool", "ipaddress", "macaddress", "dockerVersion", "deploymentType", "repo")
+	ofCluster := fieldNames(reflect.TypeFor[ClusterOptions]())
+	spec.only(append(fieldNames(reflect.TypeFor[PlunderMachineSpec]()), ofCluster...)...)
+	for _, name := range ofCluster {
+		if f := spec.get(name); f.given() && !in.lenient() {
+			f.errorf("is a field of the PlunderCluster: all machines of a cluster have it the same")
+		}
+	}
 	p := &PlunderMachine{
 		Key:         in.key,
 		Labels:      meta.get("labels").strMap(),
@@ -131,14 +141,25 @@ func (d *decoder) plunderMachine(in *input) {
 		},
 		Origin: in.origin,
 	}
-	p.Spec.DockerVersion = spec.get("dockerVersion").checked(checkDockerVersion)
+	d.installOptions(spec, &p.Spec.InstallOptions)
 	if p.Spec.DeploymentType == "" {
 		p.Spec.DeploymentType = DefaultDeploymentType
 	}
-	if repo := spec.get("repo"); repo.given() {
-		repo.only("apt", "key")
-		p.Spec.Repo = &PackageRepo{Apt: repo.get("apt").checked(checkAptLine), Key: repo.get("key").checked(checkKeyURL)}
-	}
 	p.Object = in.object()
 	d.plunderMachines = append(d.plunderMachines, &plunderMachineInput{PlunderMachine: p, in: in})
+}
+
+// installOptions reads what PlunderMachine and PlunderCluster have in common.
+func (d *decoder) installOptions(spec field, o *InstallOptions) {
+	readOptions(spec, o)
+	reportOptions(spec, o.Problems())
+	if o.Proxy == nil {
+		return
+	}
+	for _, p := range []struct{ name, value string }{{"http", o.Proxy.HTTP}, {"https", o.Proxy.HTTPS}} {
+		if hasPassword(p.value) {
+			spec.get("proxy").get(p.name).errorf("has a password, which would be stored in clear: give the proxy by CAPPLUNDER_%s_PROXY instead", strings.ToUpper(p.name))
+		}
+	}
+	o.Proxy.NoProxy = withoutEmpty(o.Proxy.NoProxy)
 }

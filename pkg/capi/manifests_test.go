@@ -91,6 +91,9 @@ func TestBadManifests(t *testing.T) {
 		}
 		for _, p := range problems(t, err) {
 			p = strings.TrimPrefix(p, dir)
+			if strings.Contains(p, "hunter2") {
+				t.Errorf("%s: a secret is shown: %s", file, p)
+			}
 			got[filepath.Base(file)] = append(got[filepath.Base(file)], p)
 			all = append(all, p)
 		}

@@ -14,6 +14,7 @@ import (
 func (d *decoder) validate() {
 	d.validateHardware()
 	d.validateAddresses()
+	d.validateMethods()
 	for _, c := range d.clusters {
 		d.validateRanges(c)
 		d.validatePool(c)
