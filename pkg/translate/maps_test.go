@@ -529,9 +529,9 @@ func TestFactsRefusals(t *testing.T) {
 	}{
 		{func(f *translate.Facts) { f.Systemd = false }, 34, "systemd"},
 		{func(f *translate.Facts) { f.Bash = false }, 34, "no bash"},
-		{func(f *translate.Facts) { f.PackageManager = "dnf" }, 34, "only apt is supported yet"},
-		{func(f *translate.Facts) { f.PackageManager = "none" }, 34, "only apt is supported yet"},
-		{func(f *translate.Facts) { f.Arch = "armv7l" }, 34, "no Kubernetes packages for armv7l"},
+		{func(f *translate.Facts) { f.PackageManager = "apk" }, 34, "set method: binaries"},
+		{func(f *translate.Facts) { f.PackageManager = "none" }, 34, "package manager is none"},
+		{func(f *translate.Facts) { f.Arch = "armv7l" }, 34, "no Kubernetes for armv7l"},
 		{func(f *translate.Facts) { f.Cgroup = 1 }, 35, "cgroup v2"},
 		{func(f *translate.Facts) { f.Cgroup = 2 }, 18, "cgroup v1"},
 	} {

@@ -13,11 +13,6 @@ import (
 )
 
 const (
-	// oldestPublic is the oldest minor with a public package repository: pkgs.k8s.io
-	// begins at v1.24.0, and what came before was taken down in March 2024.
-	oldestPublic = 24
-	// oldestMinor is the oldest that kubeadm's configuration is written for.
-	oldestMinor = 13
 	// maxHostName is the longest host name (RFC 1123).
 	maxHostName = 63
 )
