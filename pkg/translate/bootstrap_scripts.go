@@ -1,0 +1,79 @@
+package translate
+
+// The scripts that carry bootstrap data out. They are the same whatever the data says:
+// that is in the files that they read.
+
+// ciBeginScript decides, before any secret is on the host. A host that is done, by its
+// note or by the provider's sentinel, has nothing more to do. One on which kubeadm began
+// and did not end is left alone: data may hold a kubeadm reset, and nobody here knows
+// whether what came up is the only control plane there is.
+const ciBeginScript = `rm -rf $R/ci; mkdir -m 700 $R/ci
+if [ -e $E/bootstrap.done ]; then if [ "$(cat $E/bootstrap.done)" = {{DIGEST}} ]; then : >$R/ci/over; echo 'capplunder-bootstrap already'; exit 0; fi
+echo 'capplunder-error other bootstrap data has made this host a node; delete the machine, which wipes it, and apply again'; exit 1; fi
+if [ -e {{SENTINEL}} ]; then : >$R/ci/over; echo 'capplunder-bootstrap already'; exit 0; fi
+for f in /etc/kubernetes/kubelet.conf /etc/kubernetes/admin.conf /etc/kubernetes/manifests/kube-apiserver.yaml /var/lib/etcd/member; do if [ -e $f ]; then
+echo "capplunder-error kubeadm has begun on this host and was never seen to end ($f already exists); nothing was changed. Delete the machine and apply again, which installs it anew; or finish it by hand, create {{SENTINEL}} and apply again"; exit 1; fi; done
+echo 'capplunder-bootstrap begins'`
+
+// ciStepScript begins every step: nothing to do on a host that is done, and no secrets
+// stay on one where a step failed.
+const ciStepScript = `if [ -e $R/ci/over ]; then exit 0; fi; trap '[ $? = 0 ] || rm -rf $R/ci $R/hook-after' EXIT; cd /
+`
+
+const ciBootScript = `l=$L/bootcmd.log; (umask 077; : >$l); timeout 600 sh $R/ci/boot.sh >>$l 2>&1 </dev/null 9>&- || :; tail -n 40 $l | mask; rm -f $R/ci/boot.sh`
+
+const ciFilesScript = `d=$R/ci/{{WHEN}}; if [ -e $d/owners ]; then while read -r db n; do getent "$db" "$n" >/dev/null || { echo "capplunder-error a file of the bootstrap data belongs to $n, whom $db does not know"; exit 1; }; done <$d/owners; fi
+if [ -e $d/files.tar.gz ]; then tar -xpzf $d/files.tar.gz -C /; if command -v restorecon >/dev/null; then tr '\n' '\0' <$d/paths | xargs -0 restorecon -F >/dev/null 2>&1 || :; fi; rm -rf $d; fi
+`
+
+// A file that ends with what is to be appended has it: this may run again.
+const ciAppendScript = `if [ -e $R/ci/appended ]; then while read -r n m o p; do f=$R/ci/append/$n; if [ ! -e $f ]; then f=/dev/null; fi; mkdir -p "$(dirname "$p")"; touch "$p"; if ! tail -c "$(wc -c <$f)" "$p" | cmp -s - $f; then cat $f >>"$p"; fi; chown "$o" "$p"; chmod "$m" "$p"; done <$R/ci/appended; fi
+`
+
+// Disks that have anything on them are left alone unless the data says overwrite, and
+// those with a mounted file system always. It happens once: a second time would take
+// what was written since.
+const ciDisksScript = `if [ -e $E/bootstrap.disks ]; then echo 'capplunder-disks already'; exit 0; fi
+die() { echo "capplunder-error $*"; exit 1; }
+used() { [ -b "$1" ] || die "$1 is not a block device"; s=$(wipefs -n "$1") || die "$1 can't be read"; [ -n "$s" ]; }
+free() { m=$(lsblk -nro MOUNTPOINT "$1") || die "$1 can't be read"; [ -z "$(echo "$m" | tr -d ' \n')" ] || die "$1 holds a mounted file system"; }
+part() { case $1 in /dev/disk/*) echo "$1-part$2";; *[0-9]) echo "$1p$2";; *) echo "$1$2";; esac; }
+while read -r what dev a over rest; do case $what in
+disk) if used "$dev" && [ "$over" = no ]; then echo "capplunder-disks $dev has something on it: left as it is"; continue; fi
+free "$dev"; wipefs -a "$dev" >/dev/null; n=$(blockdev --getsz "$dev")
+{ echo "label: $a"; for p in $rest; do c=${p%%:*}; case $c in -) echo "type=${p#*:}";; *) echo "size=$((n/100*c/2048*2048)), type=${p#*:}";; esac; done; } | sfdisk -q "$dev"; udevadm settle || :; echo "capplunder-disks $dev is partitioned";;
+fs) set -- $rest; p=$1; l=$2; shift 2; t=$dev; case $p in none) ;; auto) t=; for c in $(lsblk -nrpo NAME,TYPE "$dev" | sed -n 's/ part$//p'); do if [ "$l" != - ] && [ "$(blkid -o value -s LABEL "$c" || :)" = "$l" ]; then t=; break; fi; if [ -z "$t" ] && ! used "$c"; then t=$c; fi; done
+[ -n "$t" ] || { echo "capplunder-disks nothing on $dev is free for a file system"; continue; };; *) t=$(part "$dev" "$p");; esac
+if used "$t" && [ "$over" = no ]; then echo "capplunder-disks $t has something on it: left as it is"; continue; fi
+free "$t"; wipefs -a "$t" >/dev/null; if [ "$l" != - ]; then case $a in vfat) set -- "$@" -n "$l";; *) set -- "$@" -L "$l";; esac; fi; case $a in ext*) set -- -F "$@";; esac
+"mkfs.$a" "$@" "$t" </dev/null >/dev/null; echo "capplunder-disks $t has $a";;
+esac; done <$R/ci/disks; touch $E/bootstrap.disks`
+
+const ciMountsScript = `sed -i '/,comment=capplunder /d' /etc/fstab; cat $R/ci/mounts >>/etc/fstab; systemctl daemon-reload
+while read -r d p _; do mkdir -p "$p"; if ! grep -qF " $p " /proc/mounts; then mount "$p" || { echo "capplunder-error $d can't be mounted on $p"; exit 1; }; fi; done <$R/ci/mounts`
+
+const ciUsersScript = `sh $R/ci/users.sh; rm -f $R/ci/users.sh
+if [ -e $R/ci/sudoers ]; then visudo -cf $R/ci/sudoers >/dev/null || { echo 'capplunder-error visudo refuses the sudo rules of the bootstrap data'; exit 1; }; install -m 440 -o root -g root $R/ci/sudoers /etc/sudoers.d/90-capplunder; fi; echo 'capplunder-users ok'`
+
+// ciUserFunctions begin the script of the users. $E/bootstrap.users remembers whom it made.
+const ciUserFunctions = `set -eu; made=/etc/kubernetes/capplunder/bootstrap.users
+group() { getent group "$1" >/dev/null || groupadd "$1"; }
+user() { n=$1; shift; getent passwd "$n" >/dev/null || { echo "$n" >>$made; useradd -m "$@" "$n"; }; }
+ours() { [ -e $made ] && grep -qxF "$1" $made; }
+key() { h=$(getent passwd "$1" | cut -d: -f6); g=$(id -g "$1"); f=$h/.ssh/authorized_keys; [ -d "$h/.ssh" ] || install -d -m 700 -o "$1" -g "$g" "$h/.ssh"; touch "$f"; grep -qxF -e "$2" "$f" || printf '%s\n' "$2" >>"$f"; chown "$1:$g" "$f"; chmod 600 "$f"; if command -v restorecon >/dev/null; then restorecon -RF "$h/.ssh" >/dev/null 2>&1 || :; fi; }
+`
+
+const ciNTPScript = `if [ -s $R/ci/ntp ]; then if command -v chronyd >/dev/null; then c=/etc/chrony.conf; [ -e $c ] || c=/etc/chrony/chrony.conf; sed -i '/^# capplunder begin$/,/^# capplunder end$/d' $c; { echo '# capplunder begin'; sed 's/$/ iburst/' $R/ci/ntp; echo '# capplunder end'; } >>$c; systemctl restart chronyd || systemctl restart chrony
+else mkdir -p /etc/systemd/timesyncd.conf.d; printf '[Time]\nNTP=%s\n' "$(cut -d' ' -f2 $R/ci/ntp | tr '\n' ' ')" >/etc/systemd/timesyncd.conf.d/capplunder.conf; systemctl restart systemd-timesyncd; fi; fi; echo 'capplunder-ntp ok'`
+
+// Commands may fail as they like: what counts is whether the host became a node, and if
+// it did, that is noted at once, for the sentinel is gone after a reboot. The log holds
+// join tokens, which kubeadm prints, until they are masked in it.
+const ciRunScript = `l=$L/bootstrap.log; (umask 077; : >$l); s=0; timeout 3300 sh $R/ci/run.sh >>$l 2>&1 </dev/null 9>&- || s=$?; rm -f $R/ci/run.sh
+if {{VERDICT}}; then echo {{DIGEST}} >$E/bootstrap.new; mv $E/bootstrap.new $E/bootstrap.done; fi
+(umask 077; mask <$l >$l.new); mv $l.new $l; grep '^capplunder-runcmd ' $l || :; tail -n 60 $l; if [ $s = 124 ]; then echo 'capplunder-error the commands of the bootstrap data took more than 55 minutes'; fi; echo "capplunder-bootstrap ran"`
+
+const ciCheckScript = `if [ -e $R/ci/over ]; then w=already; else w=ok; fi; rm -rf $R/ci
+if [ $w = ok ] && ! { {{VERDICT}}; }; then rm -f $R/hook-after; echo 'capplunder-error the bootstrap data ran and did not make this host a node'; exit 1; fi
+if [ ! -e $E/bootstrap.done ]; then echo {{DIGEST}} >$E/bootstrap.new; mv $E/bootstrap.new $E/bootstrap.done; fi
+rm -f /tmp/kubeadm*.yaml /run/kubeadm/kubeadm*.yaml; echo "capplunder-bootstrap $w"`
