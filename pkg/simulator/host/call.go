@@ -63,6 +63,10 @@ func (c *call) run() int {
 		return 126
 	}
 	if prog, ok := strings.CutPrefix(string(b), binaryMagic); ok {
+		if status, wrong := c.sabotaged(); wrong {
+			return status
+		}
+		prog, _, _ = strings.Cut(prog, " ") // a version may follow
 		return commandNamed(prog)(c)
 	}
 	return c.subshell(string(b), file, c.args[1:], nil)

@@ -10,7 +10,7 @@ import (
 
 // commandNamed is the Go function of a program.
 func commandNamed(name string) command {
-	for _, find := range []func(string) command{shellCommand, fileCommand, textCommand, systemCommand, packageCommand, runtimeCommand, kubeCommand} {
+	for _, find := range []func(string) command{shellCommand, fileCommand, textCommand, systemCommand, userCommand, packageCommand, runtimeCommand, kubeCommand} {
 		if f := find(name); f != nil {
 			return f
 		}
@@ -127,7 +127,7 @@ func cmdSudo(c *call) int {
 		c.errf("usage: sudo -n -u user command")
 		return 1
 	}
-	if c.user.uid != 0 && c.user.name != c.h.cfg.User {
+	if !c.h.sudoer(c.user) {
 		return c.fail(1, "a password is required")
 	}
 	d := c.with(args)

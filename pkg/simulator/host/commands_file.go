@@ -397,26 +397,26 @@ func (c *call) changeAll(files []string, recursive bool, do func(*node)) int {
 	return status
 }
 
-// owner reads user[:group]; what is not given is -1. Every user has a group of its name.
+// owner reads user[:group]; what is not given is -1.
 func (c *call) owner(s string) (uid, gid int, err error) {
-	number := func(s string, id func(user) int) (int, error) {
+	number := func(s string, id func(string) (int, bool)) (int, bool) {
 		if s == "" {
-			return -1, nil
+			return -1, true
 		}
 		if n, err := strconv.Atoi(s); err == nil {
-			return n, nil
+			return n, true
 		}
-		if u, ok := c.h.lookupUser(s); ok {
-			return id(u), nil
-		}
-		return 0, fmt.Errorf("invalid user: '%s'", s)
+		return id(s)
 	}
 	u, g, _ := strings.Cut(s, ":")
-	if uid, err = number(u, func(u user) int { return u.uid }); err != nil {
-		return 0, 0, err
+	var ok bool
+	if uid, ok = number(u, func(n string) (int, bool) { x, ok := c.h.lookupUser(n); return x.uid, ok }); !ok {
+		return 0, 0, fmt.Errorf("invalid user: '%s'", s)
 	}
-	gid, err = number(g, func(u user) int { return u.gid })
-	return uid, gid, err
+	if gid, ok = number(g, c.h.groupID); !ok {
+		return 0, 0, fmt.Errorf("invalid group: '%s'", s)
+	}
+	return uid, gid, nil
 }
 
 func cmdInstall(c *call) int {
@@ -690,7 +690,7 @@ func cmdStat(c *call) int {
 		}
 		c.printf("%s\n", strings.NewReplacer(
 			"%n", f, "%s", fmt.Sprint(i.size), "%a", fmt.Sprintf("%o", i.mode.Perm()),
-			"%u", fmt.Sprint(i.uid), "%g", fmt.Sprint(i.gid), "%U", c.h.userByID(i.uid).name, "%G", c.h.userByID(i.gid).name,
+			"%u", fmt.Sprint(i.uid), "%g", fmt.Sprint(i.gid), "%U", c.h.userByID(i.uid).name, "%G", c.h.groupName(i.gid),
 		).Replace(format))
 	}
 	return 0
@@ -842,17 +842,17 @@ func (c *call) extract(t io.Reader, hd *tar.Header, name string) error {
 	if err := c.write(name, b, 0o600); err != nil {
 		return err
 	}
+	uid, gid := hd.Uid, hd.Gid
+	if u, ok := c.h.lookupUser(hd.Uname); ok {
+		uid = u.uid
+	}
+	if g, ok := c.h.groupID(hd.Gname); ok {
+		gid = g
+	}
 	return c.h.fs.change(c.who(), c.path(name), func(n *node) {
 		n.mode = n.mode&^0o777 | mode
-		if !c.root() {
-			return
-		}
-		n.uid, n.gid = hd.Uid, hd.Gid
-		if u, ok := c.h.lookupUser(hd.Uname); ok {
-			n.uid = u.uid
-		}
-		if g, ok := c.h.lookupUser(hd.Gname); ok {
-			n.gid = g.gid
+		if c.root() {
+			n.uid, n.gid = uid, gid
 		}
 	})
 }

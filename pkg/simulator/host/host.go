@@ -26,8 +26,15 @@ type Config struct {
 	Disk     []DiskConfig // one of 480 GB when empty; the first is the boot disk
 	// Seed makes what is random on a host (boot ids, serial numbers, CA key) repeatable.
 	Seed int64
-	// Profile is the installed system: "ubuntu-noble" (default) or "debian-bookworm".
-	Profile string
+	// Profile is the installed system, one of Profiles; ProfileNoble when empty.
+	Profile string `json:",omitempty"`
+	// Cgroup is the version of the control groups, 1 or 2; the profile's own when 0.
+	Cgroup int `json:",omitempty"`
+	// Packages are installed from the beginning, each as NAME=VERSION.
+	Packages []string `json:",omitempty"`
+	// Proxy is the only way out of the host's network: http://[USER:PASSWORD@]HOST:PORT.
+	// When empty everything is reached directly.
+	Proxy string `json:",omitempty"`
 	// KubernetesTime is how long the packages and then init or join take, in all.
 	// It is spent inside the virtual apt-get and kubeadm.
 	KubernetesTime time.Duration
@@ -102,6 +109,7 @@ type Host struct {
 	pid      int
 	locks    map[string]chan struct{} // by file: full while flock holds it
 	sys      system
+	sabotage func(Step) *Trouble // may be nil
 }
 
 // hostDisk is a disk with its name and partitions.
@@ -309,25 +317,6 @@ func (h *Host) fileLock(file string) chan struct{} {
 func (h *Host) uuid() string {
 	a, b := h.random.Uint64(), h.random.Uint64()
 	return fmt.Sprintf("%08x-%04x-4%03x-a%03x-%012x", a>>32, a>>16&0xffff, a&0xfff, b>>48&0xfff, b&0xffffffffffff)
-}
-
-func (h *Host) lookupUser(name string) (user, bool) {
-	for _, u := range h.users {
-		if u.name == name {
-			return u, true
-		}
-	}
-	return user{}, false
-}
-
-// userByID is the user with this number, or a nameless one.
-func (h *Host) userByID(uid int) user {
-	for _, u := range h.users {
-		if u.uid == uid {
-			return u
-		}
-	}
-	return user{name: fmt.Sprint(uid), uid: uid, gid: uid, home: "/"}
 }
 
 // Run runs one SSH session to its end. Background jobs end with it, unless they

@@ -77,13 +77,6 @@ func (s *session) due() time.Duration {
 	return d
 }
 
-// user is a user of the host.
-type user struct {
-	name     string
-	uid, gid int
-	home     string
-}
-
 // shell is one shell process to be.
 type shell struct {
 	h       *Host

@@ -21,6 +21,8 @@ type system struct {
 	swap     bool
 	images   bool // kubeadm config images pull has run
 	cluster  *cluster
+	// lockedUntil is how long another program has the package manager's lock.
+	lockedUntil time.Time
 }
 
 // installed is an installed package.
@@ -38,7 +40,7 @@ type unit struct {
 
 func newSystem(p profile) system {
 	return system{
-		profile: p, packages: map[string]installed{}, index: map[string]bool{}, units: map[string]*unit{"ssh": {Enabled: true, Active: true}},
+		profile: p, packages: map[string]installed{}, index: map[string]bool{}, units: map[string]*unit{},
 		modules: map[string]bool{}, sysctls: map[string]string{"net.ipv4.ip_forward": "0"},
 	}
 }
@@ -161,18 +163,12 @@ func systemCommand(name string) command {
 		return cmdUptime
 	case "uname":
 		return cmdUname
-	case "id":
-		return cmdID
-	case "whoami":
-		return func(c *call) int { c.printf("%s\n", c.user.name); return 0 }
 	case "hostname":
 		return cmdHostname
 	case "hostnamectl":
 		return cmdHostnamectl
 	case "date":
 		return cmdDate
-	case "getent":
-		return cmdGetent
 	case "ps":
 		return func(c *call) int { c.printf("    PID TTY          TIME CMD\n"); return 0 }
 	case "swapoff", "swapon":
@@ -232,28 +228,6 @@ func cmdUname(c *call) int {
 	return 0
 }
 
-func cmdID(c *call) int {
-	flags, args := options(c.args[1:])
-	u := c.user
-	if len(args) > 0 {
-		var ok bool
-		if u, ok = c.h.lookupUser(args[0]); !ok {
-			return c.fail(1, "'%s': no such user", args[0])
-		}
-	}
-	switch {
-	case has(flags, "-n"):
-		c.printf("%s\n", u.name)
-	case has(flags, "-u"):
-		c.printf("%d\n", u.uid)
-	case has(flags, "-g", "-G"):
-		c.printf("%d\n", u.gid)
-	default:
-		c.printf("uid=%d(%s) gid=%d(%s) groups=%d(%s)\n", u.uid, u.name, u.gid, u.name, u.gid, u.name)
-	}
-	return 0
-}
-
 func cmdHostname(c *call) int {
 	flags, args := options(c.args[1:])
 	switch {
@@ -306,34 +280,6 @@ func cmdDate(c *call) int {
 		"%F", now.Format(time.DateOnly), "%T", now.Format(time.TimeOnly), "%Z", "UTC", "%z", "+0000",
 	).Replace(format))
 	return 0
-}
-
-func cmdGetent(c *call) int {
-	if len(c.args) < 2 || c.args[1] != "passwd" && c.args[1] != "group" {
-		return c.fail(1, "Unknown database")
-	}
-	b, err := c.read("/etc/" + c.args[1])
-	if err != nil {
-		return 2
-	}
-	status := 0
-	for _, want := range append(c.args[2:], "") {
-		if want == "" && len(c.args) > 2 {
-			continue
-		}
-		found := false
-		for _, line := range lines(b) {
-			f := strings.Split(line, ":")
-			if want == "" || f[0] == want || len(f) > 2 && f[2] == want {
-				c.printf("%s\n", line)
-				found = true
-			}
-		}
-		if !found {
-			status = 2
-		}
-	}
-	return status
 }
 
 func cmdSwap(c *call) int {
