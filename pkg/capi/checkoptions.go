@@ -17,19 +17,19 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// OptionProblem is something wrong with one option. What the options say is not in Err
+// OptionError is something wrong with one option. What the options say is not in Err
 // where it may be secret.
-type OptionProblem struct {
+type OptionError struct {
 	// Field is the path in YAML, e.g. "repo.key" or "proxy.noProxy[1]".
 	Field string
 	Err   error
 }
 
 // Error implements error.
-func (p OptionProblem) Error() string { return p.Field + ": " + p.Err.Error() }
+func (p OptionError) Error() string { return p.Field + ": " + p.Err.Error() }
 
 // Unwrap gives Err.
-func (p OptionProblem) Unwrap() error { return p.Err }
+func (p OptionError) Unwrap() error { return p.Err }
 
 // Sizes in bytes. A script is one argument of a shell at most; a manifest has to fit into
 // an object of Kubernetes, together with the rest.
@@ -39,11 +39,11 @@ const (
 )
 
 // checker collects problems.
-type checker []OptionProblem
+type checker []OptionError
 
 func (c *checker) add(field string, err error) {
 	if err != nil {
-		*c = append(*c, OptionProblem{field, err})
+		*c = append(*c, OptionError{field, err})
 	}
 }
 
@@ -63,7 +63,7 @@ func (c *checker) oneOf(field, value string, values ...string) {
 
 // Problems are what is wrong with the options by themselves, whatever Kubernetes version
 // or host they are for. Those of the fields come in the order of the fields.
-func (o InstallOptions) Problems() []OptionProblem {
+func (o InstallOptions) Problems() []OptionError {
 	var c checker
 	c.oneOf("method", o.Method, MethodPackages, MethodBinaries)
 	if r := o.Repo; r != nil {
@@ -121,7 +121,7 @@ func (o InstallOptions) Problems() []OptionProblem {
 }
 
 // Problems are what is wrong with the options by themselves.
-func (o ClusterOptions) Problems() []OptionProblem {
+func (o ClusterOptions) Problems() []OptionError {
 	var c checker
 	for i, san := range o.CertSANs {
 		f := fmt.Sprintf("certSANs[%d]", i)
@@ -154,7 +154,7 @@ func (o ClusterOptions) Problems() []OptionProblem {
 }
 
 // Problems are those of both parts.
-func (d Defaults) Problems() []OptionProblem {
+func (d Defaults) Problems() []OptionError {
 	return slices.Concat(d.InstallOptions.Problems(), d.ClusterOptions.Problems())
 }
 

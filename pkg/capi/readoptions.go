@@ -92,7 +92,7 @@ func (f field) object() map[string]any {
 }
 
 // reportOptions reports what is wrong with options where they were written.
-func reportOptions(spec field, problems []OptionProblem) {
+func reportOptions(spec field, problems []OptionError) {
 	for _, p := range problems {
 		spec.below(p.Field).check(p.Err)
 	}

@@ -55,6 +55,9 @@ func TestMachineSchemaAgreesWithDecoder(t *testing.T) {
 		`{repo: {apt: "deb http://mirror.example.com/$(reboot) /"}}`, `{repo: {apt: "rpm http://mirror.example.com /"}}`,
 		`{repo: {key: "ftp://mirror.example.com/key"}}`, `{repo: {key: "https://mirror.example.com/key gpg"}}`,
 	)
+	for spec, good := range installSpecs() {
+		cases[spec] = good
+	}
 	for _, spec := range []string{
 		`{}`, `{ipaddress: "", macaddress: "", providerID: "", deploymentType: "", dockerVersion: "", controlPlaneMacPool: []}`,
 		`{macaddress: "00:50:56:a5:11:20"}`, `{macaddress: "00-50-56-A5-11-20"}`, `{macaddress: "0050.56a5.1120"}`, `{macaddress: "005056a51120"}`, `{macaddress: "02:00:00:00:00:00"}`,
@@ -72,12 +75,102 @@ func TestMachineSchemaAgreesWithDecoder(t *testing.T) {
 		n++
 		text := fmt.Sprintf(plunderMachine, fmt.Sprintf("m%d", n), spec)
 		_, err := apply(t.Context(), c, namespace, object(t, text))
-		if good != (err == nil) || err != nil && !apierrors.IsInvalid(err) {
+		if good != (err == nil) || err != nil && !refused(err) {
 			t.Errorf("%s: the cluster says %v", spec, err)
 		}
 		_, err = capi.Decode([]capi.Document{{Raw: []byte(withAddress(text))}})
 		if says := fmt.Sprint(err); good != !strings.Contains(says, "PlunderMachine default/m") {
 			t.Errorf("%s: the decoder says %v", spec, err)
+		}
+	}
+}
+
+// refused reports whether the API server refused an object for what is in it.
+func refused(err error) bool {
+	return apierrors.IsInvalid(err) || strings.Contains(err.Error(), "failed to create typed patch object")
+}
+
+// installSpecs are specs of PlunderMachine and PlunderCluster, and whether they are good.
+func installSpecs() map[string]bool {
+	const digest = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	specs := map[string]bool{}
+	for _, bad := range []string{
+		`{method: binary}`, `{skipInstall: "true"}`, `{runtime: cri-o}`, `{runtimeSource: Docker}`, `{firewall: "off"}`,
+		`{repo: {base: "https://mirror.example.com/k8s?x&y"}}`, `{repo: {base: "https://ann:hunter2@mirror.example.com"}}`,
+		`{repo: {rpm: "https://mirror.example.com/$basearch", key: "https://mirror.example.com/key"}}`,
+		`{repo: {apt: "deb https://mirror.example.com/apt /"}}`, `{repo: {rpm: "https://mirror.example.com/rpm"}}`, `{repo: {rpm: "https://mirror.example.com/rpm", key: ""}}`,
+		`{repo: {base: "https://mirror.example.com", rpm: "https://mirror.example.com/rpm", key: "https://mirror.example.com/key"}}`,
+		`{repo: {apt: "deb https://ann:hunter2@mirror.example.com/apt /", key: "https://mirror.example.com/key"}}`,
+		`{method: binaries, binaries: {url: dl.k8s.io}}`, `{method: binaries, binaries: {sha256: {kubeadm: "0123"}}}`,
+		`{method: binaries, binaries: {sha256: {etcd: "` + digest + `"}}}`, `{method: binaries, binaries: {sha256: {cni-plugins: "` + digest + `"}}}`,
+		`{runtimeMirror: "https://mirror.example.com/$(reboot)"}`, `{runtimeSource: distribution, runtimeMirror: "https://mirror.example.com"}`,
+		`{dockerCodename: Bionic}`, `{containerdVersion: v2}`,
+		`{imageRepository: "https://registry.example.com"}`, `{imageRepository: "registry.example.com/k8s:v1"}`, `{imageRepository: "registry.example.com/K8s"}`, `{imageRepository: "registry.example.com/"}`,
+		`{proxy: {http: "proxy.example.com:3128"}}`, `{proxy: {https: "http://ann:hunter2@proxy.example.com"}}`, `{proxy: {http: "http://ann:@proxy.example.com"}}`, `{proxy: {http: "http://proxy.example.com/x"}}`, `{proxy: {http: "socks5://proxy.example.com"}}`,
+		`{proxy: {noProxy: ["*"]}}`, `{proxy: {noProxy: ["10.0.0.300"]}}`, `{proxy: {noProxy: ["10.0.0.0/33"]}}`, `{proxy: {noProxy: ["http://x"]}}`, `{proxy: {noProxy: ["a b"]}}`, `{proxy: {noProxy: ["..x"]}}`,
+		`{hooks: {before: "` + strings.Repeat("x", 65537) + `"}}`,
+		`{kubeadmPatches: [{maxPods: 1}]}`, `{kubeadmPatches: [{kind: Kubelet}]}`, `{kubeadmPatches: [text]}`, `{kubeadmPatches: [{apiVersion: v1, kind: KubeletConfiguration}]}`,
+		`{kubeadmPatches: [{apiVersion: kubeadm.k8s.io/v1beta4, kind: KubeProxyConfiguration}]}`,
+	} {
+		specs[bad] = false
+	}
+	for _, good := range []string{
+		`{method: "", runtime: "", runtimeSource: "", runtimeMirror: "", dockerCodename: "", containerdVersion: "", imageRepository: "", firewall: ""}`,
+		`{method: packages, skipInstall: true, allowCgroupV1: false, ignoreUnknownKeys: true}`,
+		`{repo: {}, proxy: {}, hooks: {}, kubeadmPatches: []}`, `{repo: {base: "", apt: "", rpm: "", key: ""}}`,
+		`{repo: {base: "https://mirror.example.com/core:/stable:"}}`, `{repo: {base: "http://ann@mirror.example.com:8080/k8s", key: "https://mirror.example.com/key?x=%20"}}`,
+		`{repo: {rpm: "https://mirror.example.com/rpm/", key: "https://mirror.example.com/key"}}`,
+		`{method: binaries, binaries: {url: "https://mirror.example.com", cniPluginsURL: "https://mirror.example.com/cni.tgz", sha256: {kubeadm: "` + digest + `", cni-plugins: "` + digest + `", kubectl: ""}}}`,
+		`{runtime: containerd, runtimeSource: docker, runtimeMirror: "https://mirror.example.com/docker"}`, `{runtimeSource: distribution, runtimeMirror: ""}`,
+		`{dockerCodename: bionic, containerdVersion: "1.7.28-1"}`,
+		`{imageRepository: registry.k8s.io}`, `{imageRepository: "registry:5000/a/b-c__d.e"}`, `{imageRepository: "10.0.0.1:5000"}`,
+		`{proxy: {http: "http://proxy.example.com:3128", https: "https://ann@proxy.example.com/", noProxy: ["", 10.0.0.0/8, 10.0.0.1, .example.com, host, host-1.example.com, "fd00::/8", "fd00::1"]}}`,
+		`{hooks: {before: "modprobe bonding", after: "true"}}`,
+		`{kubeadmPatches: [{kind: KubeletConfiguration, maxPods: 250}, {apiVersion: kubeadm.k8s.io/v1beta4, kind: ClusterConfiguration, apiServer: {extraArgs: [{name: v, value: "2"}]}}]}`,
+	} {
+		specs[good] = true
+	}
+	return specs
+}
+
+// What all machines have the same is said of the cluster, in the decoder's words and in the schema's.
+func TestClusterSchemaAgreesWithDecoder(t *testing.T) {
+	_, c, namespace := installed(t)
+	const digest = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	const cluster = "apiVersion: infrastructure.cluster.x-k8s.io/v1alpha1\nkind: PlunderCluster\nmetadata: {name: %s}\nspec: %s\n"
+	cases := installSpecs()
+	for _, bad := range []string{
+		`{certSANs: [10.0.0.300]}`, `{certSANs: [api_x]}`, `{certSANs: ["a b"]}`, `{certSANs: ["*"]}`, `{certSANs: ["a.*.b"]}`, `{certSANs: [a, a]}`, `{certSANs: ["fd00::1/64"]}`,
+		`{cni: {url: "example.com/cni.yaml"}}`, `{cni: {url: "https://example.com/cni.yaml", sha256: abc}}`, `{cni: {sha256: "` + digest + `"}}`,
+		`{cni: {none: true, url: "https://example.com/cni.yaml"}}`, `{cni: {none: true, manifest: "{apiVersion: v1, kind: List}"}}`, `{cni: {url: "https://example.com/cni.yaml", manifest: "{apiVersion: v1, kind: List}"}}`,
+		`{pki: tools}`, `{kubeconfigTransport: clear}`,
+		`{vip: {image: ghcr.io/kube-vip/kube-vip}}`, `{vip: {image: "ghcr.io/kube-vip:5000/x"}}`, `{vip: {image: "kube-vip:v1;reboot"}}`, `{vip: {image: "kube-vip@sha256:0123"}}`,
+		`{vip: {interface: "eth0;reboot"}}`, `{vip: {interface: interface-of-linux}}`,
+	} {
+		cases[bad] = false
+	}
+	for _, good := range []string{
+		`{certSANs: [api.example.com, "*.example.com", 10.0.0.1, "fd00::1"]}`, `{certSANs: []}`,
+		`{cni: {}}`, `{cni: {none: true, url: "", manifest: "", sha256: ""}}`, `{cni: {url: "https://example.com/cni.yaml", sha256: "` + digest + `"}}`, `{cni: {manifest: "{apiVersion: v1, kind: List}"}}`,
+		`{pki: tool, kubeconfigTransport: plain}`, `{pki: "", kubeconfigTransport: ""}`,
+		`{vip: {}}`, `{vip: {image: "ghcr.io/kube-vip/kube-vip:v1.0.0", interface: enp0s31f6}}`, `{vip: {image: "registry:5000/kube-vip@sha256:` + digest + `"}}`,
+	} {
+		cases[good] = true
+	}
+	n := 0
+	for spec, good := range cases {
+		n++
+		text := fmt.Sprintf(cluster, fmt.Sprintf("o%d", n), spec)
+		u, err := apply(t.Context(), c, namespace, object(t, text))
+		if good != (err == nil) || err != nil && !refused(err) {
+			t.Errorf("%.200s: the cluster says %v", spec, err)
+		}
+		if err == nil && strings.Contains(spec, "maxPods") && !strings.Contains(fmt.Sprint(u.Object["spec"]), "maxPods:250") {
+			t.Errorf("%s lost something: %v", spec, u.Object["spec"])
+		}
+		_, err = capi.Decode([]capi.Document{{Raw: []byte(text)}})
+		if says := fmt.Sprint(err); good != !strings.Contains(says, "PlunderCluster default/o") {
+			t.Errorf("%.200s: the decoder says %v", spec, err)
 		}
 	}
 }

@@ -29,6 +29,10 @@ type PlunderClusterSpec struct {
 	//
 	// +optional
 	StaticIP OptionalIPv4 `json:"staticIP,omitempty"`
+
+	InstallOptions `json:",inline"`
+
+	ClusterOptions `json:",inline"`
 }
 
 // PlunderClusterStatus says what the infrastructure of a cluster is. capplunder writes it.

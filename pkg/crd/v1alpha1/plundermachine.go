@@ -41,34 +41,7 @@ type PlunderMachineSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self != 'reboot' && self != 'autoBoot'",message="this is plunder's loop for machines without work: it installs nothing"
 	DeploymentType string `json:"deploymentType,omitempty"`
 
-	// dockerVersion is the version of docker-ce to install with a Kubernetes below v1.24.
-	//
-	// +optional
-	// +kubebuilder:validation:MaxLength=128
-	// +kubebuilder:validation:Pattern=`^$|^[A-Za-z0-9][A-Za-z0-9.+:~_-]*$`
-	DockerVersion string `json:"dockerVersion,omitempty"`
-
-	// repo overrides where the Kubernetes packages come from.
-	//
-	// +optional
-	Repo *PackageRepo `json:"repo,omitempty"`
-}
-
-// PackageRepo is a repository that has the Kubernetes packages.
-type PackageRepo struct {
-	// apt is a whole line of a sources.list, from "deb" on.
-	//
-	// +optional
-	// +kubebuilder:validation:MaxLength=1024
-	// +kubebuilder:validation:Pattern=`^$|^deb (\[[A-Za-z0-9 ._~/=,:+-]+\] )?[a-z][a-z0-9+]*:[A-Za-z0-9._~/:@%+-]+( [A-Za-z0-9._~/+-]+)+$`
-	Apt string `json:"apt,omitempty"`
-
-	// key is the http or https URL of the key that signs the repository.
-	//
-	// +optional
-	// +kubebuilder:validation:MaxLength=2048
-	// +kubebuilder:validation:Pattern=`^$|^[hH][tT][tT][pP][sS]?://[A-Za-z0-9._~/:@%+?=-]+$`
-	Key string `json:"key,omitempty"`
+	InstallOptions `json:",inline"`
 }
 
 // PlunderMachineStatus says what a machine is. capplunder writes it.
