@@ -150,7 +150,7 @@ func TestKubeconfigSecret(t *testing.T) {
 	})
 	var foreign *ForeignSecretError
 	err := k.SaveKubeconfig(ctx, c, []byte("three"))
-	if !errors.As(err, &foreign) || !strings.Contains(err.Error(), "Secret "+c.String()+"-kubeconfig is not capplunder's: KubeadmControlPlane cp keeps it up to date") || strings.Contains(err.Error(), "three") {
+	if !errors.As(err, &foreign) || !errors.Is(err, capi.ErrForeign) || !strings.Contains(err.Error(), "Secret "+c.String()+"-kubeconfig is not capplunder's: KubeadmControlPlane cp keeps it up to date") || strings.Contains(err.Error(), "three") {
 		t.Errorf("got %v", err)
 	}
 	if string(get().Data["value"]) != "two" {
@@ -164,7 +164,7 @@ func TestKubeconfigSecret(t *testing.T) {
 	must(t, secrets.Delete(ctx, "c-kubeconfig", metav1.DeleteOptions{}))
 	_, err = secrets.Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "c-kubeconfig"}, Data: map[string][]byte{"x": nil}}, metav1.CreateOptions{})
 	must(t, err)
-	if err := k.SaveKubeconfig(ctx, c, []byte("three")); !errors.As(err, &foreign) {
+	if err := k.SaveKubeconfig(ctx, c, []byte("three")); !errors.As(err, &foreign) || errors.Is(err, capi.ErrForeign) {
 		t.Errorf("got %v", err)
 	}
 	if _, ok, err := k.Kubeconfig(ctx, c); ok || err == nil || !strings.Contains(err.Error(), `has no key "value"`) {

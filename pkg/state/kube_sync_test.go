@@ -1,6 +1,7 @@
 package state
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -86,7 +87,8 @@ func readyRecord(namespace, name string, i int) capi.Record {
 		PlunderMachine: capi.Key{Namespace: namespace, Name: name + "-infra"},
 		Cluster:        "c", ControlPlane: i == 0, Version: "v1.34.1", Kubernetes: "v1.34.1", DeploymentType: "preseed",
 		MAC: mac, Address: fmt.Sprintf("192.168.1.%d", 10+i), HostName: name + "-x7f3q",
-		ProviderID: capi.ProviderID(mac), Ready: true, Phase: capi.PhaseProvisioned,
+		NodeName: name + "-x7f3q", NodeUID: "8a4b5e9c-0000-4000-8000-000000000000",
+		ProviderID: capi.ProviderID(mac), Ready: true, Phase: capi.PhaseRunning,
 		UpdatedAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 	}
 }
@@ -144,7 +146,10 @@ func live(t *testing.T, k *Kubernetes, r kube.Resource, namespace, name string) 
 // What the objects say in each API version that can be served without a conversion
 // webhook, and that a second run writes nothing.
 func TestKubeVersions(t *testing.T) {
-	const ready = `addresses: 192.168.1.11 worker-x7f3q`
+	const (
+		ready = `addresses: 192.168.1.11 worker-x7f3q`
+		node  = `{"apiVersion":"v1","kind":"Node","name":"worker-x7f3q","uid":"8a4b5e9c-0000-4000-8000-000000000000"}`
+	)
 	for _, tt := range []struct {
 		capi, version   string
 		machine, status string // what kubectl's columns are made of
@@ -152,27 +157,27 @@ func TestKubeVersions(t *testing.T) {
 	}{
 		{
 			kubetest.CAPIv1alpha3, "v1alpha2", "plunder://00:50:56:a5:11:01",
-			`{"bootstrapReady":true,"infrastructureReady":true,"phase":"provisioned"}`,
+			`{"bootstrapReady":true,"infrastructureReady":true,"nodeRef":` + node + `,"phase":"running"}`,
 			`{"controlPlaneInitialized":true,"infrastructureReady":true,"phase":"provisioned"}`,
 		},
 		{
 			kubetest.CAPIv1alpha3, "v1alpha3", "plunder://00:50:56:a5:11:01",
-			`{"bootstrapReady":true,"infrastructureReady":true,"phase":"Provisioned"}`,
+			`{"bootstrapReady":true,"infrastructureReady":true,"nodeRef":` + node + `,"phase":"Running"}`,
 			`{"controlPlaneInitialized":true,"infrastructureReady":true,"phase":"Provisioned"}`,
 		},
 		{
 			kubetest.CAPIv1alpha4, "v1alpha4", "plunder://00:50:56:a5:11:01",
-			`{"bootstrapReady":true,"infrastructureReady":true,"phase":"Provisioned"}`,
+			`{"bootstrapReady":true,"infrastructureReady":true,"nodeRef":` + node + `,"phase":"Running"}`,
 			`{"controlPlaneReady":true,"infrastructureReady":true,"phase":"Provisioned"}`,
 		},
 		{
 			kubetest.CAPIv1beta1, "v1beta1", "plunder://00:50:56:a5:11:01",
-			`{"bootstrapReady":true,"infrastructureReady":true,"phase":"Provisioned"}`,
+			`{"bootstrapReady":true,"infrastructureReady":true,"nodeRef":` + node + `,"phase":"Running"}`,
 			`{"controlPlaneReady":true,"infrastructureReady":true,"phase":"Provisioned"}`,
 		},
 		{
 			kubetest.CAPIv1beta2, "v1beta2", "plunder://00:50:56:a5:11:01",
-			`{"initialization":{"bootstrapDataSecretCreated":true,"infrastructureProvisioned":true},"phase":"Provisioned"}`,
+			`{"initialization":{"bootstrapDataSecretCreated":true,"infrastructureProvisioned":true},"nodeRef":{"name":"worker-x7f3q"},"phase":"Running"}`,
 			`{"initialization":{"controlPlaneInitialized":true,"infrastructureProvisioned":true},"phase":"Provisioned"}`,
 		},
 	} {
@@ -249,8 +254,20 @@ func TestKubeVersions(t *testing.T) {
 				t.Errorf("a run without files wrote:\n%s", strings.Join(writes, "\n"))
 			}
 
-			// And it goes, as kubectl deletes it.
+			// Bootstrap data, where the version has it.
 			kubeconfig := env.Kubeconfig(t)
+			where := `{"dataSecretName":"boot"}`
+			if tt.version == "v1alpha2" {
+				where = `{"data":"` + base64.StdEncoding.EncodeToString([]byte(cloudConfig)) + `"}`
+			}
+			env.Kubectl(t, kubeconfig, "-n", ns, "create", "secret", "generic", "boot", "--from-literal=value="+cloudConfig)
+			env.Kubectl(t, kubeconfig, "-n", ns, "patch", "machines."+tt.version+".cluster.x-k8s.io", "worker", "--type=merge", "-p", `{"spec":{"bootstrap":`+where+`}}`)
+			data, seen, err := k.BootstrapData(t.Context(), capi.Key{Namespace: ns, Name: "worker"})
+			if err != nil || data == nil || string(data.Value) != cloudConfig || data.Format != capi.FormatCloudConfig {
+				t.Errorf("%v, %q, %v", data, seen, err)
+			}
+
+			// And it goes, as kubectl deletes it.
 			env.Kubectl(t, kubeconfig, "-n", ns, "delete", "machines", "--all", "--wait=false")
 			env.Kubectl(t, kubeconfig, "-n", ns, "delete", "clusters", "--all", "--wait=false")
 			condemned, err := k.Condemned(t.Context(), []capi.Key{{Namespace: ns, Name: "c"}})

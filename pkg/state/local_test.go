@@ -280,11 +280,16 @@ func TestLastGivenSpecWins(t *testing.T) {
 func TestShownStatus(t *testing.T) {
 	failed := capi.Record{Phase: capi.PhaseFailed, Reason: "PlunderInstall", Message: "no disk"}
 	ready := capi.Record{Ready: true, Phase: capi.PhaseProvisioned}
+	node := ready
+	node.Phase, node.NodeName, node.NodeUID = capi.PhaseRunning, "n", "u"
 	tests := []struct {
 		version string
 		r       capi.Record
 		want    string
 	}{
+		{"v1alpha2", node, `{"bootstrapReady":true,"infrastructureReady":true,"nodeRef":{"apiVersion":"v1","kind":"Node","name":"n","uid":"u"},"phase":"running"}`},
+		{"v1beta1", node, `{"bootstrapReady":true,"infrastructureReady":true,"nodeRef":{"apiVersion":"v1","kind":"Node","name":"n","uid":"u"},"phase":"Running"}`},
+		{"v1beta2", node, `{"initialization":{"bootstrapDataSecretCreated":true,"infrastructureProvisioned":true},"nodeRef":{"name":"n"},"phase":"Running"}`},
 		{"v1alpha2", failed, `{"bootstrapReady":false,"errorMessage":"no disk","errorReason":"PlunderInstall","infrastructureReady":false,"phase":"failed"}`},
 		{"v1alpha2", ready, `{"bootstrapReady":true,"infrastructureReady":true,"phase":"provisioned"}`},
 		{"v1alpha3", failed, `{"bootstrapReady":false,"failureMessage":"no disk","failureReason":"PlunderInstall","infrastructureReady":false,"phase":"Failed"}`},
@@ -295,9 +300,10 @@ func TestShownStatus(t *testing.T) {
 		{"v1beta2", ready, `{"initialization":{"bootstrapDataSecretCreated":true,"infrastructureProvisioned":true},"phase":"Provisioned"}`},
 	}
 	for _, tt := range tests {
-		// What an earlier failure left must go.
+		// What an earlier failure, and a node before it, left must go.
 		m := object{"apiVersion": "cluster.x-k8s.io/" + tt.version}
-		showMachine(m, capi.Record{}, failed)
+		showMachine(m, capi.Record{}, node)
+		showMachine(m, node, failed)
 		showMachine(m, failed, tt.r)
 		status := m.at("status")
 		conditions, _ := status["conditions"].([]any)
