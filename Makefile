@@ -24,7 +24,9 @@ KUBECTL := $(TOOLS)/kubectl
 
 # The Kubernetes that tests run against: pinned in tools/kube, built once per version.
 KUBE := $(CURDIR)/.cache/kube
-KUBE_TOOLS := $(KUBE)/kube-apiserver $(KUBE)/etcd $(KUBE)/capi/.done $(KUBECTL)
+# tools/kubeadm has a module for each kubeadm that reads our configurations.
+KUBEADM := $(patsubst tools/kubeadm/%/go.mod,$(KUBE)/kubeadm-%,$(wildcard tools/kubeadm/*/go.mod))
+KUBE_TOOLS := $(KUBE)/kube-apiserver $(KUBE)/etcd $(KUBE)/capi/.done $(KUBECTL) $(KUBEADM)
 
 .PHONY: help
 help: ## Show this list
@@ -104,7 +106,7 @@ $(GOLANGCI_LINT) $(GORELEASER) $(BENCHSTAT) $(KUBECTL): tools/go.mod tools/go.su
 	@touch $(TOOLS)/$(@F) # not $@: with KUBECTL=/usr/bin/kubectl that would be the system's
 
 .PHONY: kube-tools
-kube-tools: $(KUBE_TOOLS) ## Build the kube-apiserver and etcd of the tests, fetch Cluster API's CRDs
+kube-tools: $(KUBE_TOOLS) ## Build the kube-apiserver, etcd and kubeadms of the tests, fetch Cluster API's CRDs
 
 # Without cgo: then they run wherever .cache is copied to. The version is what go.mod says.
 $(KUBE)/kube-apiserver $(KUBE)/etcd: tools/kube/go.mod tools/kube/go.sum
@@ -115,6 +117,15 @@ $(KUBE)/kube-apiserver $(KUBE)/etcd: tools/kube/go.mod tools/kube/go.sum
 	@touch $@ # it may be what is there already
 $(KUBE)/kube-apiserver: PKG := k8s.io/kubernetes/cmd/kube-apiserver
 $(KUBE)/etcd: PKG := go.etcd.io/etcd/server/v3
+
+# kubeadm looks at its own version to tell which Kubernetes versions it may install.
+$(KUBEADM): $(KUBE)/kubeadm-%: tools/kubeadm/%/go.mod tools/kubeadm/%/go.sum
+	@echo "building $(@F): one to two minutes on two cores, once per version"
+	version=$$(cd tools/kubeadm/$* && go list -m -f '{{.Version}}' k8s.io/kubernetes); \
+	minor=$${version#v1.}; cd tools/kubeadm/$* && CGO_ENABLED=0 go build -trimpath -o $@ \
+		-ldflags "-s -w $$(printf -- '-X k8s.io/component-base/version.%s ' "gitVersion=$$version" gitMajor=1 "gitMinor=$${minor%%.*}")" \
+		k8s.io/kubernetes/cmd/kubeadm
+	@touch $@
 
 $(KUBE)/capi/.done: tools/kube/capi.sum tools/kube/capi-crds.sh
 	tools/kube/capi-crds.sh $(@D)
