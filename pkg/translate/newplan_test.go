@@ -2,6 +2,7 @@ package translate_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -52,35 +53,232 @@ func TestNewPlanSkipKubernetes(t *testing.T) {
 	}
 }
 
+// TestNewPlanRefusals: what the objects alone can tell is told of all machines at once.
 func TestNewPlanRefusals(t *testing.T) {
-	old, secret, named := machine("old", "v1.14.2", false), machine("secret", "v1.34.1", false), machine("named", "v1.34.1", false)
-	secret.BootstrapData = "I2Nsb3VkLWNvbmZpZw=="
-	data := "bootstrap-named"
-	named.DataSecretName = &data
-	set := &capi.Set{Machines: []*capi.Machine{old, secret, named, machine("cp1", "v1.34.1", true), machine("cp2", "v1.34.1", true), machine("new", "v2.0.0", false)}}
+	old, named, none, odd := machine("old", "v1.14.2", false), machine("named", "v1.34.1", false), machine("none", "", false), machine("odd", "v1.34.1", false)
+	named.BootstrapConfig = true
+	none.BootstrapData = "I2Nsb3VkLWNvbmZpZw=="
+	odd.Infra.Spec.Runtime = capi.RuntimeDocker
+	odd.Infra.Spec.Repo = &capi.PackageRepo{Base: "https://user@mirror.example/k8s"}
+	set := &capi.Set{Machines: []*capi.Machine{old, named, none, odd, machine("cp1", "v1.34.1", true), machine("cp2", "v1.34.1", true), machine("new", "v2.0.0", false), machine("ancient", "v1.12.0", false)}}
 	_, err := translate.NewPlan(set, translate.Options{})
 	var bad *capi.InputError
-	if !errors.As(err, &bad) || len(bad.Problems) != 5 {
-		t.Fatalf("want 5 problems at once: %v", err)
+	if !errors.As(err, &bad) || len(bad.Problems) != 8 {
+		t.Fatalf("want 8 problems at once: %v", err)
 	}
 	for _, text := range []string{
-		"no public package repository serves it (oldest: v1.24.0)", "spec.repo.apt", "--skip-kubernetes",
-		"spec.bootstrap.data", "spec.bootstrap.dataSecretName", "more than one control plane Machine (also default/cp1)", "v2.0.0: the oldest",
+		"Machine default/old: spec.version: v1.14.2: no public package repository serves it (oldest: v1.24.0)", "spec.repo.apt or spec.repo.rpm with spec.repo.key", "spec.method: binaries", "choose v1.24 or newer", "--skip-kubernetes",
+		"Machine default/named: spec.bootstrap.configRef: there is no bootstrap provider here", "--bootstrap-data named=FILE", `dataSecretName: ""`,
+		"Machine default/none: spec.version: it is needed",
+		"PlunderMachine default/odd: spec.runtime: kubelet cannot use docker from v1.24 on", "PlunderMachine default/odd: spec.repo.base: there is a user in it",
+		"Cluster default/c: spec.controlPlaneEndpoint: it is needed for 2 control plane Machines",
+		"v2.0.0: the oldest", "v1.12.0: the oldest that can be installed is v1.13",
 	} {
 		if !strings.Contains(err.Error(), text) {
 			t.Errorf("%q is not in\n%v", text, err)
 		}
 	}
-	if strings.Contains(err.Error(), secret.BootstrapData) {
-		t.Error("bootstrap data is a secret and must not be in an error")
+	for _, secret := range []string{none.BootstrapData, "user@"} {
+		if strings.Contains(err.Error(), secret) {
+			t.Errorf("%q is a secret and must not be in an error", secret)
+		}
+	}
+}
+
+func TestNewPlanBootstrapped(t *testing.T) {
+	all := func() []event.Step {
+		return []event.Step{event.StepHardware, event.StepDeployment, event.StepOS, event.StepPackages, event.StepBootstrap, event.StepNode, event.StepRecord}
+	}
+	on, secret, empty := true, "some-secret", ""
+	for _, tt := range []struct {
+		name      string
+		change    func(*capi.Machine)
+		providers bool
+		want      []event.Step
+	}{
+		{"inline", func(m *capi.Machine) { m.BootstrapData = "I2Nsb3VkLWNvbmZpZwo=" }, false, all()},
+		{"a Secret", func(m *capi.Machine) { m.DataSecretName = &secret }, false, all()},
+		{"beside it", func(m *capi.Machine) {
+			m.GivenBootstrap, m.BootstrapConfig = &capi.BootstrapData{Value: []byte("#cloud-config\n")}, true
+		}, false, all()},
+		{"to come", func(m *capi.Machine) { m.BootstrapConfig = true }, true, all()},
+		{"everything on the image", func(m *capi.Machine) {
+			m.BootstrapData, m.Version, m.Infra.Spec.SkipInstall = "I2Nsb3VkLWNvbmZpZwo=", "", &on
+		}, false, slices.Delete(all(), 3, 4)},
+		{"everything on the image, but a script", func(m *capi.Machine) {
+			m.BootstrapData, m.Infra.Spec.SkipInstall, m.Infra.Spec.Hooks = "I2Nsb3VkLWNvbmZpZwo=", &on, &capi.Hooks{Before: "true"}
+		}, false, all()},
+		{"kubeadm is ours", func(m *capi.Machine) { m.BootstrapConfig, m.DataSecretName = true, &empty }, false,
+			[]event.Step{event.StepHardware, event.StepDeployment, event.StepOS, event.StepPackages, event.StepInit, event.StepNode, event.StepRecord}},
+	} {
+		m := machine("a", "v1.34.1", true)
+		tt.change(m)
+		plan, err := translate.NewPlan(&capi.Set{Machines: []*capi.Machine{m}}, translate.Options{Providers: tt.providers})
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		mp := plan.Machines[0]
+		if !slices.Equal(mp.Steps, tt.want) || mp.Kubernetes.Bootstrapped != slices.Contains(tt.want, event.StepBootstrap) {
+			t.Errorf("%s: bootstrapped %v, steps %v, want %v", tt.name, mp.Kubernetes.Bootstrapped, mp.Steps, tt.want)
+		}
+	}
+}
+
+// TestNewPlanControlPlanes: what several control planes need, and which one is first.
+func TestNewPlanControlPlanes(t *testing.T) {
+	endpoint := func(host string) func(*capi.Cluster) {
+		return func(c *capi.Cluster) { c.Endpoint = capi.Endpoint{Host: host, Port: 6443} }
+	}
+	vip := func(c *capi.Cluster) { c.Infra.Spec.VIP = &capi.VIP{} }
+	for _, tt := range []struct {
+		name          string
+		version       string
+		controlPlanes int
+		cluster       []func(*capi.Cluster)
+		want          string // in the error; "" for none
+	}{
+		{name: "one alone", controlPlanes: 1},
+		{name: "one with its own address as endpoint", controlPlanes: 1, cluster: []func(*capi.Cluster){endpoint("10.0.0.1")}},
+		{name: "three behind a name", controlPlanes: 3, cluster: []func(*capi.Cluster){endpoint("api.example")}},
+		{name: "three behind an address", controlPlanes: 3, cluster: []func(*capi.Cluster){endpoint("10.0.0.9")}},
+		{name: "three with a VIP", controlPlanes: 3, cluster: []func(*capi.Cluster){endpoint("10.0.0.9"), vip}},
+		{name: "three without an endpoint", controlPlanes: 3, want: "it is needed for 3 control plane Machines: the address or name of a load balancer in front of them, or, with vip, a free address"},
+		{name: "an endpoint of their own", controlPlanes: 3, cluster: []func(*capi.Cluster){endpoint("10.0.0.2")}, want: "10.0.0.2 is the address of Machine default/cp2: with several control plane Machines"},
+		{name: "an endpoint of a worker", controlPlanes: 3, cluster: []func(*capi.Cluster){endpoint("192.168.1.5")}, want: "is the address of Machine default/w"},
+		{name: "a VIP without an endpoint", controlPlanes: 1, cluster: []func(*capi.Cluster){vip}, want: "it is needed with vip"},
+		{name: "a VIP with a name", controlPlanes: 3, cluster: []func(*capi.Cluster){vip, endpoint("api.example")}, want: `"api.example" is not an IPv4 address`},
+		{name: "a VIP that a machine has", controlPlanes: 1, cluster: []func(*capi.Cluster){vip, endpoint("10.0.0.1")}, want: "with vip it must be an address of no machine"},
+		{name: "v1.13", version: "v1.13.5", controlPlanes: 3, cluster: []func(*capi.Cluster){endpoint("10.0.0.9")}, want: "kubeadm of v1.13.5 cannot hand keys"},
+		{name: "v1.13 with pki: tool", version: "v1.13.5", controlPlanes: 3, cluster: []func(*capi.Cluster){endpoint("10.0.0.9"), func(c *capi.Cluster) { c.Infra.Spec.PKI = capi.PKITool }}},
+		{name: "v1.13 alone", version: "v1.13.5", controlPlanes: 1},
+		{name: "one of them bootstrapped", controlPlanes: 3, cluster: []func(*capi.Cluster){endpoint("10.0.0.9"), func(c *capi.Cluster) { c.Machines[1].BootstrapData = "eA==" }}, want: "1 of its 3 control plane Machines have bootstrap data and 2 have none"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.version == "" {
+				tt.version = "v1.34.1"
+			}
+			c := &capi.Cluster{Key: capi.Key{Namespace: "default", Name: "c"}, Infra: &capi.PlunderCluster{}}
+			for i := range tt.controlPlanes {
+				m := machine(fmt.Sprintf("cp%d", i+1), tt.version, true)
+				m.Infra.Spec.IPAddress = fmt.Sprintf("10.0.0.%d", i+1)
+				c.Machines = append(c.Machines, m)
+			}
+			c.Machines = append(c.Machines, machine("w", tt.version, false))
+			for _, m := range c.Machines {
+				m.Cluster = c
+				m.Infra.Spec.Method = capi.MethodBinaries
+			}
+			for _, f := range tt.cluster {
+				f(c)
+			}
+			plan, err := translate.NewPlan(&capi.Set{Machines: c.Machines}, translate.Options{})
+			if tt.want != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.want) {
+					t.Errorf("got %v, want %q", err, tt.want)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, mp := range plan.Machines {
+				first := mp.Machine.Name == "cp1"
+				if mp.Init != first || slices.Contains(mp.Steps, event.StepInit) != first || slices.Contains(mp.Steps, event.StepJoin) == first || mp.Kubernetes.HA != (tt.controlPlanes > 1) || mp.Kubernetes.Single {
+					t.Errorf("%s: %+v", mp.Machine.Name, mp)
+				}
+			}
+		})
+	}
+}
+
+// TestNewPlanCountsNodes: machines that are no nodes, or will not be for long, do not count.
+func TestNewPlanCountsNodes(t *testing.T) {
+	cp, leaving, bare := machine("cp2", "v1.34.1", true), machine("cp1", "v1.34.1", true), machine("bare", "", false)
+	leaving.Deleting = true
+	plan, err := translate.NewPlan(&capi.Set{Machines: []*capi.Machine{bare, leaving, cp}}, translate.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, mp := range plan.Machines {
+		switch mp.Machine {
+		case cp:
+			if !mp.Init || !mp.Kubernetes.Single || mp.Kubernetes.HA {
+				t.Errorf("%+v %+v", mp, mp.Kubernetes)
+			}
+		case bare:
+			if mp.Kubernetes != nil || slices.Contains(mp.Steps, event.StepNode) {
+				t.Errorf("%+v", mp)
+			}
+		case leaving:
+			if mp.Init {
+				t.Errorf("%+v", mp)
+			}
+		}
 	}
 }
 
 func TestNewPlanMirrorAllowsOldVersions(t *testing.T) {
-	m := machine("old", "v1.14.2", true)
-	m.Infra.Spec.Repo = &capi.PackageRepo{Apt: "deb https://mirror.example/ kubernetes-xenial main"}
-	if _, err := translate.NewPlan(&capi.Set{Machines: []*capi.Machine{m}}, translate.Options{}); err != nil {
-		t.Fatal(err)
+	on := true
+	for _, o := range []capi.InstallOptions{
+		{Repo: &capi.PackageRepo{Apt: "deb https://mirror.example/ kubernetes-xenial main", Key: "https://mirror.example/key"}},
+		{Repo: &capi.PackageRepo{RPM: "https://mirror.example/el7", Key: "https://mirror.example/key"}},
+		{Repo: &capi.PackageRepo{Base: "https://mirror.example/k8s"}}, {Method: capi.MethodBinaries}, {SkipInstall: &on},
+	} {
+		m := machine("old", "v1.14.2", true)
+		m.Infra.Spec.InstallOptions = o
+		if _, err := translate.NewPlan(&capi.Set{Machines: []*capi.Machine{m}}, translate.Options{}); err != nil {
+			t.Error(err)
+		}
+		m = machine("old", "v1.14.2", true) // the run's own defaults do as well
+		if _, err := translate.NewPlan(&capi.Set{Machines: []*capi.Machine{m}}, translate.Options{Defaults: capi.Defaults{InstallOptions: o}}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestRefuseConfigType(t *testing.T) {
+	err := translate.RefuseConfigType("vsphere", &translate.Kubernetes{})
+	if err == nil || !strings.Contains(err.Error(), "ESXi cannot run Kubernetes") {
+		t.Errorf("got %v", err)
+	}
+	for _, kind := range []string{"preseed", "kickstart", "booty", ""} {
+		if err := translate.RefuseConfigType(kind, &translate.Kubernetes{}); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+	if err := translate.RefuseConfigType("vsphere", nil); err != nil {
+		t.Errorf("ESXi alone: %v", err)
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	apt, rpm := translate.Facts{ID: "ubuntu", Version: "24.04", PackageManager: "apt-get", Cgroup: 2}, translate.Facts{ID: "rocky", Version: "9.4", PackageManager: "dnf", Cgroup: 2}
+	for _, tt := range []struct {
+		k    translate.Kubernetes
+		kind string
+		f    translate.Facts
+		want []string
+	}{
+		{translate.Kubernetes{Version: "1.37.0", Minor: 37}, "preseed", apt, nil},
+		{translate.Kubernetes{Version: "1.38.0", Minor: 38}, "kickstart", rpm, []string{"v1.38.0 is newer than this capplunder, which knows v1.37 and older: it is installed like v1.37"}},
+		{translate.Kubernetes{Version: "1.34.1", Minor: 34}, "preseed", rpm, []string{"of type preseed, but the host is rocky 9.4 with dnf"}},
+		{translate.Kubernetes{Version: "1.34.1", Minor: 34}, "kickstart", apt, []string{"of type kickstart, but the host is ubuntu 24.04 with apt-get"}},
+		{translate.Kubernetes{Version: "1.34.1", Minor: 34}, "booty", rpm, nil},
+		{translate.Kubernetes{Version: "1.20.0", Minor: 20, InstallOptions: capi.InstallOptions{DockerVersion: "19.03.15"}}, "preseed", apt, []string{"Docker 19.03.15 does not know cgroup v2"}},
+		{translate.Kubernetes{Version: "1.20.0", Minor: 20, InstallOptions: capi.InstallOptions{DockerVersion: "5:20.10.24~3-0~ubuntu-focal"}}, "preseed", apt, nil},
+		{translate.Kubernetes{Version: "1.24.0", Minor: 24, InstallOptions: capi.InstallOptions{DockerVersion: "20.10.24"}}, "preseed", apt, []string{"dockerVersion 20.10.24 is not used"}},
+	} {
+		got := tt.k.Warnings(tt.kind, tt.f)
+		if len(got) != len(tt.want) {
+			t.Errorf("%s on %s: %q, want %q", tt.k.Version, tt.f.ID, got, tt.want)
+			continue
+		}
+		for i := range got {
+			if !strings.Contains(got[i], tt.want[i]) {
+				t.Errorf("%s on %s: %q, want %q", tt.k.Version, tt.f.ID, got, tt.want)
+			}
+		}
 	}
 }
 

@@ -18,9 +18,7 @@ A install --no-install-recommends ca-certificates curl gnupg openssl conntrack i
 for p in socat ethtool ebtables; do px apt-get -y install --no-install-recommends $p >/dev/null 2>&1 || echo "optional $p not installed"; done; install -d -m 755 /etc/apt/keyrings`
 
 	// A key may be served armored or not.
-	aptRepoScript = `if grep -q 'BEGIN PGP' $R/key.asc; then gpg --batch --yes --dearmor -o $k <$R/key.asc; else cp $R/key.asc $k; fi; chmod 644 $k; `
-
-	aptSourceScript = `echo {{APTLINE}} >/etc/apt/sources.list.d/kubernetes.list
+	aptRepoScript = `k=` + aptKeyring + `; ` + keyScript + `if grep -q 'BEGIN PGP' $R/key.asc; then gpg --batch --yes --dearmor -o $k <$R/key.asc; else cp $R/key.asc $k; fi; chmod 644 $k; echo {{APTLINE}} >/etc/apt/sources.list.d/kubernetes.list
 A update; apt-cache madison kubeadm >$R/madison; grep -qF ' {{VERSION}}-' $R/madison || { echo 'capplunder-error {{VERSION}} is not served; there is:'; head -n 4 $R/madison; exit 1; }`
 
 	aptPackagesScript = `A install --no-install-recommends --allow-change-held-packages --allow-downgrades "kubelet={{VERSION}}-*" "kubeadm={{VERSION}}-*" "kubectl={{VERSION}}-*" "{{CNI}}" cri-tools; apt-mark hold kubelet kubeadm kubectl kubernetes-cni cri-tools
@@ -33,12 +31,7 @@ func aptRepository(k *Kubernetes) string {
 	if k.Repo != nil && k.Repo.Apt != "" {
 		line = k.Repo.Apt
 	}
-	s := aptSourceScript
-	if !trusted(line) {
-		line = signedBy(line)
-		s = "k=" + aptKeyring + "; " + keyScript + aptRepoScript + s
-	}
-	return fill(s, map[string]string{"KEYS": keyURLs(k, "deb/Release.key"), "APTLINE": quote(line), "VERSION": k.Version})
+	return fill(aptRepoScript, map[string]string{"KEYS": keyURLs(k, "deb/Release.key"), "APTLINE": quote(signedBy(line)), "VERSION": k.Version})
 }
 
 // signedBy is a sources.list line with our keyring, unless it names one.

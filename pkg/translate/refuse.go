@@ -83,10 +83,8 @@ func (k *Kubernetes) Warnings(configType string, f Facts) []string {
 	if s := k.unknownMinor(); s != "" {
 		w = append(w, s)
 	}
-	for kind, fits := range map[string]bool{"preseed": f.apt(), "kickstart": f.rpm()} {
-		if configType == kind && !fits {
-			w = append(w, fmt.Sprintf("the boot configuration is of type %s, but the host is %s with %s: it is installed as what it is", kind, f.system(), f.PackageManager))
-		}
+	if configType == "preseed" && !f.apt() || configType == "kickstart" && !f.rpm() {
+		w = append(w, fmt.Sprintf("the boot configuration is of type %s, but the host is %s with %s: it is installed as what it is", configType, f.system(), f.PackageManager))
 	}
 	if k.docker() && f.Cgroup == 2 && olderDocker(k.DockerVersion, 20, 10) {
 		w = append(w, fmt.Sprintf("Docker %s does not know cgroup v2, which the host (%s) has: 20.10 is the first that does", k.DockerVersion, f.system()))
