@@ -255,14 +255,8 @@ func (r *run) prepare(ctx context.Context, set *capi.Set) error {
 		}
 		r.clusters[c.Key] = r.newCluster(c, rec)
 	}
-	for _, m := range r.machines {
-		if m.plan != nil && m.plan.Init {
-			c := r.clusters[m.plan.Machine.Cluster.Key]
-			c.initMachine = m
-			if m.outcome == event.Skipped && !c.rec.Initialized {
-				c.fail(fmt.Errorf("control plane Machine %s is not being worked on: %s", m.key, m.message))
-			}
-		}
+	for _, c := range set.Clusters {
+		r.clusters[c.Key].assign(r.machinesOf(c.Key))
 	}
 	for _, c := range set.Clusters {
 		if err := r.clusters[c.Key].prepare(ctx); err != nil {
@@ -270,6 +264,17 @@ func (r *run) prepare(ctx context.Context, set *capi.Set) error {
 		}
 	}
 	return nil
+}
+
+// machinesOf are the machines of a plan that belong to a cluster.
+func (r *run) machinesOf(cluster capi.Key) []*machine {
+	var out []*machine
+	for _, m := range r.machines {
+		if m.key.Namespace == cluster.Namespace && m.rec.Cluster == cluster.Name {
+			out = append(out, m)
+		}
+	}
+	return out
 }
 
 func unknownBootConfig(name string, cfg wire.ServerConfig) error {

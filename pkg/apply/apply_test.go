@@ -45,7 +45,7 @@ func TestApplyTwoMachines(t *testing.T) {
 		t.Logf("two machines in %s of virtual time, %d POST /parlay", time.Since(began), r.sim.Count("POST /parlay"))
 		for _, name := range []string{"cp", "w001"} {
 			rec := r.record(name)
-			if rec.ProviderID != "plunder://"+rec.MAC || !rec.Ready || rec.Phase != capi.PhaseProvisioned || rec.Kubernetes != "v1.34.1" || rec.JobID != "" {
+			if rec.ProviderID != "plunder://"+rec.MAC || !rec.Ready || rec.Phase != capi.PhaseRunning || rec.NodeName != rec.HostName || rec.NodeUID == "" || rec.Kubernetes != "v1.34.1" || rec.JobID != "" {
 				t.Errorf("%s: %+v", name, rec)
 			}
 			if !strings.HasPrefix(rec.HostName, name+"-") || rec.BootID == "" || len(rec.Disks) == 0 {
@@ -441,7 +441,7 @@ func TestDeleteDeclinedSendsNothing(t *testing.T) {
 		r.sim.ForgetCalls()
 		declined := errors.New("no")
 		_, err := r.engine().Delete(ctx, []capi.Key{{Namespace: "default", Name: "cp"}}, apply.DeleteOptions{}, func([]capi.Record) error { return declined })
-		if !errors.Is(err, declined) || len(r.sim.Calls()) != 0 || r.record("cp").Phase != capi.PhaseProvisioned {
+		if !errors.Is(err, declined) || len(r.sim.Calls()) != 0 || r.record("cp").Phase != capi.PhaseRunning {
 			t.Fatalf("err %v, calls %v", err, r.sim.Calls())
 		}
 	})

@@ -2,50 +2,44 @@ package apply
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
-	"time"
 
 	"github.com/plunder-app/capplunder/pkg/apply/event"
 	"github.com/plunder-app/capplunder/pkg/apply/wait"
 	"github.com/plunder-app/capplunder/pkg/capi"
-	"github.com/plunder-app/capplunder/pkg/plunder/wire"
-	"github.com/plunder-app/capplunder/pkg/translate"
 )
 
-const (
-	// tokenLife is how long a bootstrap token is good for.
-	tokenLife = 30 * time.Minute
-	// gather is how long the first join waits for others, so that the machines that
-	// were held up by the control plane share one POST.
-	gather = 250 * time.Millisecond
-	// apiPort is where kubeadm's API server listens.
-	apiPort = 6443
-)
+// apiPort is where kubeadm's API server listens.
+const apiPort = 6443
 
-// cluster is what the machines of one cluster share during a run.
+// cluster is what the machines of one cluster share during a run: who initialises its
+// control plane, whether that is up, and who can be asked.
 type cluster struct {
-	run         *run
-	spec        *capi.Cluster
-	initMachine *machine // nil when an earlier run has initialised the cluster elsewhere
+	run  *run
+	spec *capi.Cluster
+	// initMachine is the machine on which this run is to initialise the control plane;
+	// nil when that is done, or when none of the given machines may.
+	initMachine *machine
+	// joining lets control plane machines join one at a time: etcd takes one member
+	// after the other.
+	joining limiter
 
 	up   chan struct{} // closed once the control plane is initialised
 	down chan struct{} // closed once it is known that it will not be
 	once sync.Once
 
-	mu      sync.Mutex
-	rec     capi.ClusterRecord
-	init    capi.Record // of the machine on which kubeadm init ended well, once it has
-	err     error       // why down
-	queue   []*ticket
-	serving bool
-}
-
-// ticket is one machine's wish for credentials to join with.
-type ticket struct {
-	token translate.Token
-	k     *translate.Kubernetes
-	done  chan error // buffered, written once
+	mu  sync.Mutex
+	rec capi.ClusterRecord
+	// planes are the control plane machines that are up, the initialised one first.
+	planes []capi.Record
+	hopes  int   // machines of this run that may still bring the control plane up
+	err    error // why down
+	queue  []*ticket
+	asked  bool // somebody serves the queue
 }
 
 func (r *run) newCluster(c *capi.Cluster, rec capi.ClusterRecord) *cluster {
@@ -55,12 +49,104 @@ func (r *run) newCluster(c *capi.Cluster, rec capi.ClusterRecord) *cluster {
 			rec.PlunderCluster = c.Infra.Key
 		}
 	}
-	cl := &cluster{run: r, spec: c, rec: rec, up: make(chan struct{}), down: make(chan struct{})}
-	if rec.Initialized {
-		cl.init = r.records[capi.Key{Namespace: c.Namespace, Name: rec.InitMachine}]
-		cl.once.Do(func() { close(cl.up) })
+	cl := &cluster{run: r, spec: c, rec: rec, joining: make(limiter, 1), up: make(chan struct{}), down: make(chan struct{})}
+	for _, m := range r.records {
+		if cl.serves(m) {
+			cl.planes = append(cl.planes, m)
+		}
 	}
+	slices.SortFunc(cl.planes, func(a, b capi.Record) int {
+		if (a.Name == rec.InitMachine) != (b.Name == rec.InitMachine) {
+			if a.Name == rec.InitMachine {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a.Key.String(), b.Key.String())
+	})
 	return cl
+}
+
+// serves reports whether a record is that of a control plane machine that is up.
+func (c *cluster) serves(m capi.Record) bool {
+	if !c.owns(m) || !m.ControlPlane || m.Phase == capi.PhaseDeleting || m.BootID == "" || !c.rec.Initialized {
+		return false
+	}
+	// Initialised, and a run was killed before that was on its own record.
+	initialised := m.Name == c.rec.InitMachine && m.JobStep == string(event.StepInit)
+	return initialised || reachedRank(m) >= rank(event.StepInit)
+}
+
+func (c *cluster) owns(m capi.Record) bool {
+	return m.Namespace == c.spec.Namespace && m.Cluster == c.spec.Name
+}
+
+// assign decides which of the machines, all of this cluster, initialises the control
+// plane. There is never a second one: where a first has begun, it goes on there, or
+// nothing goes on.
+func (c *cluster) assign(machines []*machine) {
+	var candidates []*machine
+	for _, m := range machines {
+		if m.plan == nil || m.plan.Kubernetes == nil || !m.plan.Machine.ControlPlane || m.deleting {
+			continue
+		}
+		switch {
+		case m.outcome == event.Skipped || m.err != nil:
+		case m.plan.Kubernetes.Bootstrapped:
+			c.hopes++ // which of them initialises it is the bootstrap provider's decision
+		default:
+			candidates = append(candidates, m)
+		}
+	}
+	if c.rec.Initialized && len(c.planes) > 0 {
+		c.once.Do(func() { close(c.up) })
+		for _, m := range candidates {
+			if m.key.Name == c.rec.InitMachine && (m.rec.JobStep == string(event.StepInit) || m.reached(event.StepInit)) {
+				c.initMachine = m
+			}
+		}
+		return
+	}
+	if c.err = c.refuse(machines); c.err != nil {
+		c.once.Do(func() { close(c.down) })
+		return
+	}
+	for _, m := range candidates {
+		if c.initMachine == nil || m.key.Name == c.rec.InitMachine {
+			c.initMachine = m
+		}
+	}
+	if c.initMachine != nil {
+		c.hopes++
+	}
+}
+
+// refuse says why nobody may initialise the control plane of a cluster that is not up,
+// or nil.
+func (c *cluster) refuse(machines []*machine) error {
+	if c.rec.Initialized { // and nobody of its control plane is left
+		var left []string
+		for _, m := range c.run.records {
+			if c.owns(m) && m.Kubernetes != "" && m.Phase != capi.PhaseDeleting {
+				left = append(left, m.Name)
+			}
+		}
+		if slices.Sort(left); len(left) > 0 {
+			return &SafetyError{fmt.Sprintf("the control plane of Cluster %s is gone (it was initialised on Machine %s), and a new one would not know Machine %s: delete it first",
+				c.spec.Key, c.rec.InitMachine, left[0])}
+		}
+		return nil
+	}
+	name := c.rec.InitMachine
+	i := slices.IndexFunc(machines, func(m *machine) bool { return m.key.Name == name })
+	if i >= 0 && machines[i].outcome == event.Skipped {
+		return fmt.Errorf("control plane Machine %s is not being worked on: %s", machines[i].key, machines[i].message)
+	}
+	rec := c.run.records[capi.Key{Namespace: c.spec.Namespace, Name: name}]
+	if i < 0 && c.owns(rec) && rec.Claimed() { // how far it got, the store may not know
+		return &SafetyError{fmt.Sprintf("Cluster %s is being initialised on Machine %s/%s, which this run is not about: apply that, too", c.spec.Key, c.spec.Namespace, name)}
+	}
+	return nil
 }
 
 // prepare records the control plane endpoint as soon as it is known: that is all
@@ -72,13 +158,9 @@ func (c *cluster) prepare(ctx context.Context) error {
 		return nil
 	}
 	rec.Endpoint = c.spec.Endpoint
-	if m := c.initMachine; m != nil && rec.Endpoint.IsZero() {
-		if m.plan.Kubernetes != nil {
-			rec.Endpoint = m.plan.Kubernetes.Endpoint
-		}
-		if rec.Endpoint.IsZero() {
-			rec.Endpoint = capi.Endpoint{Host: m.plan.Deployment.Config.Address, Port: apiPort}
-		}
+	if m := c.initMachine; m != nil {
+		rec.InitMachine = m.key.Name
+		rec.Endpoint = c.endpointWith(m)
 	}
 	if rec.Endpoint.IsZero() {
 		return nil
@@ -91,159 +173,130 @@ func (c *cluster) prepare(ctx context.Context) error {
 	return nil
 }
 
-func (c *cluster) fail(err error) {
-	c.once.Do(func() {
-		c.mu.Lock()
-		c.err = err
-		c.mu.Unlock()
-		close(c.down)
-	})
+// endpointWith is the cluster's endpoint if m is, or is to be, its first control plane.
+func (c *cluster) endpointWith(m *machine) capi.Endpoint {
+	if k := m.plan.Kubernetes; k != nil && !k.Endpoint.IsZero() {
+		return k.Endpoint
+	}
+	if !c.spec.Endpoint.IsZero() {
+		return c.spec.Endpoint
+	}
+	return capi.Endpoint{Host: m.plan.Deployment.Config.Address, Port: apiPort}
 }
 
-// installKubernetes takes a machine with a proven operating system to a node.
-func (m *machine) installKubernetes(ctx context.Context) error {
-	c := m.run.clusters[m.plan.Machine.Cluster.Key]
-	guard := translate.Guard{MAC: m.rec.MAC, BootID: m.rec.BootID}
-	if m.reached(event.StepInit) || m.reached(event.StepJoin) {
-		return nil
+// lost takes the hope of a machine away that might have brought the control plane up.
+func (c *cluster) lost(m *machine, err error) {
+	if m != c.initMachine && !(m.plan.Machine.ControlPlane && m.plan.Kubernetes != nil && m.plan.Kubernetes.Bootstrapped) {
+		return
 	}
-	if !m.reached(event.StepPackages) {
-		m.begin(event.StepPackages)
-		m.note(ctx, capi.EventNormal, capi.ReasonInstall, "Installing Kubernetes "+m.plan.Machine.Version)
-		err := m.run.slots.do(ctx, func() error {
-			_, err := m.job(ctx, event.StepPackages, guard, func(id string, t translate.Target) (wire.Map, error) {
-				return translate.Packages(id, t, m.plan.Kubernetes, m.facts)
-			})
-			return err
-		})
-		if err == nil {
-			err = m.jobDone(ctx, event.StepPackages)
-		}
-		if err != nil {
-			return m.fail(err)
-		}
-		m.done("container runtime, kubelet and kubeadm are installed")
-	}
-	if m.plan.Machine.ControlPlane {
-		// Initialised on this machine, but not on its record: a run was killed between
-		// the two. Doing it again reads the same log, or finds it done on the host.
-		if on := c.initializedOn(); on != "" && on != m.key.Name {
-			return m.fail(&SafetyError{fmt.Sprintf("Cluster %s was initialised on Machine %s/%s; a second control plane machine is not supported", c.spec.Key, c.spec.Namespace, on)})
-		}
-		return m.initCluster(ctx, c, guard)
-	}
-	return m.join(ctx, c, guard)
-}
-
-// reached reports whether the record says that a step is done.
-func (m *machine) reached(s event.Step) bool { return m.rec.Step == string(s) }
-
-// initializedOn is the name of the Machine on which kubeadm init ended well, or "".
-func (c *cluster) initializedOn() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.rec.Initialized {
-		return ""
+	c.hopes--
+	if c.err == nil {
+		c.err = err
 	}
-	return c.rec.InitMachine
+	if c.hopes <= 0 {
+		c.once.Do(func() { close(c.down) })
+	}
 }
 
-// initCluster runs kubeadm init. The token that it is given is not used for joins:
-// each join gets one of its own.
-func (m *machine) initCluster(ctx context.Context, c *cluster, guard translate.Guard) error {
-	m.begin(event.StepInit)
-	token := m.run.token()
-	var jobID string
-	l, err := m.job(ctx, event.StepInit, guard, func(id string, t translate.Target) (wire.Map, error) {
-		jobID = id
-		return translate.Init(id, t, m.plan.Kubernetes, m.facts, translate.InitInput{Token: token})
-	})
-	if err != nil {
-		return m.fail(err)
-	}
-	hash, err := translate.ReadInit(l, jobID)
-	if err != nil {
-		return m.fail(err)
-	}
-	if err := c.initDone(ctx, m, hash); err != nil {
-		return m.fail(err)
-	}
-	m.done("the control plane is initialised") // on record with the result, which comes next
-	return nil
-}
-
-func (c *cluster) initDone(ctx context.Context, m *machine, hash string) error {
+// serving adds a control plane machine that is up.
+func (c *cluster) serving(rec capi.Record) {
 	c.mu.Lock()
-	rec := c.rec
-	rec.InitMachine, rec.Initialized, rec.CAHash = m.key.Name, true, hash
-	rec.Ready, rec.Phase = true, capi.PhaseProvisioned
-	rec.Endpoint = m.plan.Kubernetes.Endpoint
-	if rec.Endpoint.IsZero() {
-		rec.Endpoint = capi.Endpoint{Host: m.rec.Address, Port: apiPort}
+	defer c.mu.Unlock()
+	c.planes = slices.DeleteFunc(c.planes, func(p capi.Record) bool { return p.Key == rec.Key })
+	c.planes = append(c.planes, rec)
+}
+
+// attendants are the control plane machines that can be asked, in the order in which
+// to try them.
+func (c *cluster) attendants() []capi.Record {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.planes)
+}
+
+func (c *cluster) record() capi.ClusterRecord {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rec
+}
+
+// save changes the record; with commit it returns when the store has it.
+func (c *cluster) save(ctx context.Context, m *machine, commit bool, change func(*capi.ClusterRecord)) error {
+	rec := c.record()
+	change(&rec)
+	if rec == c.record() {
+		return nil
 	}
-	c.mu.Unlock()
-	err := c.run.out.put(ctx, "Cluster "+rec.Key.String(), func(ctx context.Context) error { return c.run.store.SaveClusterRecord(ctx, rec) })
+	letter := "Cluster " + rec.Key.String()
+	err := c.run.out.put(ctx, letter, func(ctx context.Context) error { return c.run.store.SaveClusterRecord(ctx, rec) })
+	if err == nil && commit {
+		err = c.run.out.sent(ctx, letter, m.observe)
+	}
 	if err != nil {
 		return &RecordError{Key: m.key, Err: err}
 	}
 	c.mu.Lock()
-	c.rec, c.init = rec, m.rec
+	c.rec = rec
 	c.mu.Unlock()
+	return nil
+}
+
+// beginInit puts on record that the control plane is initialised on m, before it is.
+func (c *cluster) beginInit(ctx context.Context, m *machine) error {
+	return c.save(ctx, m, true, func(rec *capi.ClusterRecord) {
+		if rec.Initialized && (rec.InitMachine != m.key.Name || m.rec.JobStep != string(event.StepInit)) {
+			rec.Initialized, rec.CAHash = false, "" // that one is gone
+		}
+		rec.InitMachine = m.key.Name
+	})
+}
+
+// initDone records that the control plane is up on m. hash is of its CA, "" if that is
+// not known yet.
+func (c *cluster) initDone(ctx context.Context, m *machine, hash string) error {
+	err := c.save(ctx, m, false, func(rec *capi.ClusterRecord) {
+		if !rec.Initialized {
+			rec.InitMachine, rec.Initialized = m.key.Name, true
+		}
+		if hash != "" {
+			rec.CAHash = hash
+		}
+		if rec.Endpoint.IsZero() || m == c.initMachine {
+			rec.Endpoint = c.endpointWith(m)
+		}
+		rec.Ready, rec.Phase = true, capi.PhaseProvisioned
+	})
+	if err != nil {
+		return err
+	}
+	c.serving(m.rec)
 	c.once.Do(func() { close(c.up) })
 	return nil
 }
 
-// join waits for the control plane and joins it.
-func (m *machine) join(ctx context.Context, c *cluster, guard translate.Guard) error {
-	m.begin(event.StepJoin)
-	if err := m.awaitControlPlane(ctx, c); err != nil {
-		return m.fail(err)
+// awaitUp waits until the control plane is up.
+func (c *cluster) awaitUp(ctx context.Context, m *machine) error {
+	c.mu.Lock()
+	hopes, err := c.hopes, c.err
+	c.mu.Unlock()
+	select {
+	case <-c.up:
+		return nil
+	default:
 	}
-	token := m.run.token()
-	if m.rec.JobStep != string(event.StepJoin) {
-		if err := c.credentials(ctx, m, token); err != nil {
-			return m.fail(err)
+	if hopes <= 0 {
+		if err != nil {
+			return fmt.Errorf("cannot join: %w", err)
 		}
-	}
-	err := m.run.slots.do(ctx, func() error {
-		made := m.rec.JobStep != string(event.StepJoin)
-		_, err := m.job(ctx, event.StepJoin, guard, func(id string, t translate.Target) (wire.Map, error) {
-			if !made && id != m.rec.JobID {
-				// The join that an earlier run posted is lost, and so are its credentials.
-				if err := c.credentials(ctx, m, token); err != nil {
-					return wire.Map{}, err
-				}
-				made = true
-			}
-			c.mu.Lock()
-			endpoint, hash := c.rec.Endpoint, c.rec.CAHash
-			c.mu.Unlock()
-			return translate.Join(id, t, m.plan.Kubernetes, m.facts, translate.JoinInput{Token: token, Endpoint: endpoint, CAHash: hash})
-		})
-		return err
-	})
-	if err != nil {
-		return m.fail(err)
-	}
-	m.done("joined the cluster") // on record with the result, which comes next
-	return nil
-}
-
-func (r *run) token() translate.Token {
-	return translate.Token{ID: r.random(6), Secret: translate.Secret(r.random(16))}
-}
-
-func (m *machine) awaitControlPlane(ctx context.Context, c *cluster) error {
-	if c.initMachine == nil && c.initializedOn() == "" {
 		return fmt.Errorf("Cluster %s has no initialised control plane, and none is among the given machines", c.spec.Key) //nolint:staticcheck // a kind's name
 	}
+	observation := "waiting for a control plane machine of Cluster " + c.spec.Key.String()
+	if c.initMachine != nil {
+		observation = fmt.Sprintf("waiting for control plane Machine %s", c.initMachine.key)
+	}
 	return wait.Until(ctx, m.spec("wait for the control plane"), func(ctx context.Context) (string, error) {
-		select {
-		case <-c.up:
-			return "", nil
-		default:
-		}
-		observation := fmt.Sprintf("waiting for control plane Machine %s", c.initMachine.key)
 		m.observe(observation)
 		select {
 		case <-c.up:
@@ -258,103 +311,33 @@ func (m *machine) awaitControlPlane(ctx context.Context, c *cluster) error {
 	})
 }
 
-// credentials makes the token known to the cluster. Machines that ask while
-// another POST is under way share the next one.
-func (c *cluster) credentials(ctx context.Context, m *machine, token translate.Token) error {
-	t := &ticket{token: token, k: m.plan.Kubernetes, done: make(chan error, 1)}
-	c.mu.Lock()
-	c.queue = append(c.queue, t)
-	lead := !c.serving
-	c.serving = true
-	c.mu.Unlock()
-	if lead {
-		c.run.background.Go(func() { c.serve(c.run.base) })
+// errNoPlane: there is no control plane machine that could be asked.
+var errNoPlane = errors.New("no control plane machine of the cluster is on record")
+
+// reachedRank is the rank of the last step that a record says is done. A machine that
+// was ready without Kubernetes has only its operating system.
+func reachedRank(r capi.Record) int {
+	if r.Ready && r.Kubernetes == "" {
+		return rank(event.StepOS)
 	}
-	m.observe("waiting for credentials to join with")
-	select {
-	case err := <-t.done:
-		return err
-	case <-ctx.Done():
-		return wait.Until(ctx, wait.Spec{What: "make join credentials", Object: m.key.String()}, nil)
-	}
+	return rank(event.Step(r.Step))
 }
 
-// serve hands out credentials until nobody asks. Every batch has its own limit.
-func (c *cluster) serve(ctx context.Context) {
-	for {
-		err := wait.Sleep(ctx, gather)
-		c.mu.Lock()
-		batch := c.queue
-		c.queue = nil
-		if len(batch) == 0 {
-			c.serving = false
-			c.mu.Unlock()
-			return
-		}
-		c.mu.Unlock()
-		if err == nil {
-			limited, cancel := wait.WithLimit(ctx, c.run.opts.KubernetesTimeout, "--kubernetes-timeout")
-			err = c.makeTokens(limited, batch)
-			cancel()
-		}
-		for _, t := range batch {
-			t.done <- err
-		}
+// rank orders the steps of provisioning: which are done when one is.
+func rank(step event.Step) int {
+	switch step { //nolint:exhaustive // the rest belongs to deletion
+	case event.StepDeployment:
+		return 1
+	case event.StepOS:
+		return 2
+	case event.StepPackages:
+		return 3
+	case event.StepInit, event.StepJoin, event.StepBootstrap:
+		return 4
+	case event.StepNode:
+		return 5
+	case event.StepRecord:
+		return 6
 	}
-}
-
-func (c *cluster) makeTokens(ctx context.Context, batch []*ticket) error {
-	c.mu.Lock()
-	name, cp := c.rec.InitMachine, c.init
-	c.mu.Unlock()
-	if cp.Name == "" {
-		return &SafetyError{fmt.Sprintf("control plane Machine %s/%s of Cluster %s has no record", c.spec.Namespace, name, c.spec.Key)}
-	}
-	tokens := make([]translate.Token, len(batch))
-	for i, t := range batch {
-		tokens[i] = t.token
-	}
-	target := translate.Target{Address: cp.Address, HostName: cp.HostName, Guard: translate.Guard{MAC: cp.MAC}, Root: cp.Root}
-	work := translate.Work{Tokens: tokens, Expires: time.Now().Add(tokenLife).UTC()}
-	var jobID string
-	l, err := c.run.runJob(ctx, job{
-		step: event.StepJoin, address: cp.Address,
-		build: func(id string) (wire.Map, error) {
-			jobID = id
-			return translate.ControlPlaneWork(id, target, batch[0].k, work)
-		},
-		posting: func(string) error { return nil }, // made anew by whoever needs them
-		restore: func(ctx context.Context) error { return c.restoreControlPlane(ctx, cp) },
-		observe: func(string) {},
-	})
-	if err != nil {
-		return fmt.Errorf("making join credentials on control plane Machine %s: %w", cp.Key, err)
-	}
-	done, err := translate.ReadWork(l, jobID, work)
-	if err != nil {
-		return err
-	}
-	hash := done.CAHash
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.rec.CAHash != "" && c.rec.CAHash != hash {
-		return &SafetyError{fmt.Sprintf("the CA on control plane Machine %s is not the one recorded for Cluster %s", cp.Key, c.spec.Key)}
-	}
-	c.rec.CAHash = hash
-	return nil
-}
-
-// restoreControlPlane puts the deployment of the control plane back on a server
-// that restarted empty, so that parlay reaches it again.
-func (c *cluster) restoreControlPlane(ctx context.Context, cp capi.Record) error {
-	all, err := c.run.server.Deployments(ctx)
-	if err != nil {
-		return err
-	}
-	if _, ok := all.ByMAC(cp.MAC); ok {
-		return nil
-	}
-	return c.run.server.EnsureDeployment(ctx, wire.Deployment{
-		MAC: cp.MAC, BootConfigName: cp.DeploymentType, Config: wire.HostConfig{Address: cp.Address, Hostname: cp.HostName},
-	})
+	return 0
 }

@@ -2,6 +2,7 @@ package apply
 
 import (
 	"crypto/rand"
+	"crypto/rsa"
 	"fmt"
 	"math/big"
 	"strings"
@@ -75,6 +76,8 @@ type Engine struct {
 	opts   Options
 	// random returns n characters of [a-z0-9]; tests may make it repeatable.
 	random func(n int) string
+	// sealKey makes a throw-away RSA key; tests may make one for all.
+	sealKey func(bits int) (*rsa.PrivateKey, error)
 }
 
 // New makes an engine. emit may be nil.
@@ -88,6 +91,7 @@ func New(server Server, store Store, emit event.Func, opts Options) *Engine {
 		store:  store,
 		opts:   opts,
 		random: randomName,
+		sealKey: func(bits int) (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, bits) },
 		emit: func(e event.Event) {
 			if e.Time.IsZero() {
 				e.Time = time.Now()

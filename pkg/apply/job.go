@@ -59,6 +59,8 @@ type job struct {
 	// restore puts the deployment back on a server that lost it.
 	restore func(ctx context.Context) error
 	observe func(string)
+	// erase: its log holds a secret, and is deleted whatever the end.
+	erase bool
 }
 
 // run posts the job (or adopts the one in flight) and waits for its end. The
@@ -69,6 +71,9 @@ func (r *run) runJob(ctx context.Context, j job) (wire.Log, error) {
 		return wire.Log{}, err
 	}
 	defer unlock()
+	if j.erase {
+		defer r.eraseLog(ctx, j.address)
+	}
 	posts, dials := 0, 0
 	id := j.adopt
 	for {

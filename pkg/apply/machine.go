@@ -26,6 +26,8 @@ type machine struct {
 	rec  capi.Record
 
 	facts   translate.Facts
+	node    translate.Node // once its cluster has shown it
+	spent   string         // ID of the bootstrap token that it joined with
 	step    event.Step
 	stepped time.Time // when step began
 
@@ -213,6 +215,9 @@ func (m *machine) record(ctx context.Context) error {
 		if m.plan.Kubernetes != nil {
 			rec.Kubernetes = m.plan.Machine.Version
 		}
+		if m.node.UID != "" {
+			rec.Phase, rec.NodeName, rec.NodeUID = capi.PhaseRunning, m.node.Name, m.node.UID
+		}
 		rec.JobStep, rec.JobID, rec.JobAt = "", "", time.Time{}
 	})
 	if err == nil {
@@ -257,8 +262,10 @@ func (m *machine) finish(ctx context.Context, err error) {
 		return
 	}
 	m.err = m.fail(err)
-	if m.plan != nil && m.plan.Init {
-		r.clusters[m.plan.Machine.Cluster.Key].fail(fmt.Errorf("control plane %w", m.err))
+	if m.plan != nil && m.plan.Kubernetes != nil && !m.deleting {
+		if c := m.cluster(); c != nil {
+			c.lost(m, fmt.Errorf("control plane %w", m.err))
+		}
 	}
 	var me *MachineError
 	errors.As(m.err, &me)
@@ -304,7 +311,7 @@ func (m *machine) recordFailure(ctx context.Context, me *MachineError) {
 
 func (m *machine) noteReason(s event.Step) string {
 	switch s { //nolint:exhaustive // the rest belongs to provisioning
-	case event.StepPackages, event.StepInit, event.StepJoin, event.StepRecord:
+	case event.StepPackages, event.StepInit, event.StepJoin, event.StepBootstrap, event.StepNode, event.StepRecord:
 		return capi.ReasonInstall
 	case event.StepIdentity, event.StepRelease, event.StepWipe, event.StepReturn, event.StepForget:
 		return capi.ReasonDelete

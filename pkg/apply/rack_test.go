@@ -67,7 +67,7 @@ func (r *rack) engineWith(emit event.Func) *apply.Engine {
 		r.events = append(r.events, e)
 		r.mu.Unlock()
 		emit(e)
-	}, r.opts)
+	}, r.opts).ShareSealKey()
 }
 
 // apply runs the manifests once.

@@ -167,7 +167,7 @@ func (r *rack) with(ctx context.Context, s *shared, manifest string, on event.Fu
 		r.events = append(r.events, e)
 		r.mu.Unlock()
 		on(e)
-	}, r.opts).Apply(ctx, set, plan)
+	}, r.opts).ShareSealKey().Apply(ctx, set, plan)
 }
 
 func ignore(event.Event) {}

@@ -60,7 +60,7 @@ func (f *fullDisk) only(write func() error) error {
 func TestStoreFullAtEveryWrite(t *testing.T) {
 	apply1 := func(ctx context.Context, r *rack, s apply.Store) error {
 		set, plan := planOf(t, fleet(1))
-		_, err := apply.New(r.client, s, nil, r.opts).Apply(ctx, set, plan)
+		_, err := apply.New(r.client, s, nil, r.opts).ShareSealKey().Apply(ctx, set, plan)
 		return err
 	}
 	delete1 := func(ctx context.Context, r *rack, s apply.Store) error {
