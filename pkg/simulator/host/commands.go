@@ -10,7 +10,7 @@ import (
 
 // commandNamed is the Go function of a program.
 func commandNamed(name string) command {
-	for _, find := range []func(string) command{shellCommand, fileCommand, textCommand, systemCommand, userCommand, packageCommand, runtimeCommand, kubeCommand} {
+	for _, find := range []func(string) command{shellCommand, fileCommand, textCommand, systemCommand, storageCommand, userCommand, packageCommand, runtimeCommand, kubeCommand} {
 		if f := find(name); f != nil {
 			return f
 		}

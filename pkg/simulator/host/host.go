@@ -49,6 +49,7 @@ type DiskConfig struct {
 	Removable bool   `json:",omitempty"`
 	USB       bool   `json:",omitempty"`
 	ReadOnly  bool   `json:",omitempty"`
+	Blank     bool   `json:",omitempty"` // nothing was ever written to it
 }
 
 // Command is one SSH session.
@@ -136,7 +137,9 @@ func New(cfg Config) *Host {
 	for i, d := range cfg.Disk {
 		hd := hostDisk{DiskConfig: d, d: newDisk(d.Bytes), serial: fmt.Sprintf("SIM%012X", h.random.Uint64()&0xffffffffffff)}
 		hd.d.ro = d.ReadOnly
-		hd.parts = format(hd.d, i == 0)
+		if !d.Blank {
+			hd.parts = format(hd.d, i == 0)
+		}
 		h.disks = append(h.disks, hd)
 	}
 	h.install()

@@ -144,7 +144,7 @@ func (p profile) basePrograms() []string {
 		"systemctl", "timedatectl", "udevadm", "useradd", "usermod", "visudo")
 	switch {
 	case p.rpm():
-		all = append(all, "chronyc", "curl", "firewall-cmd", "getenforce", "restorecon", "rpm", "setenforce", "yum")
+		all = append(all, "chronyc", "chronyd", "curl", "firewall-cmd", "getenforce", "restorecon", "rpm", "setenforce", "yum")
 		if p.manager == "dnf" {
 			all = append(all, "dnf")
 		}
@@ -340,15 +340,7 @@ func (h *Host) kernelFiles() {
 		link("/sys/block/"+d.Name, relative("/sys/block", base))
 		put(d.device(), &node{mode: fs.ModeDevice | 0o660, block: &section{d.d, 0, d.Bytes}})
 		h.blockLinks(link, base, i, 0)
-		for _, p := range d.parts {
-			q := path.Join(base, d.partName(p.Number))
-			text(q+"/partition", fmt.Sprintf("%d\n", p.Number))
-			text(q+"/start", fmt.Sprintf("%d\n", p.Start))
-			text(q+"/size", fmt.Sprintf("%d\n", p.Count))
-			text(q+"/ro", bit(d.ReadOnly))
-			put(d.partDevice(p.Number), &node{mode: fs.ModeDevice | 0o660, block: &section{d.d, p.Start * sectorSize, p.Count * sectorSize}})
-			h.blockLinks(link, q, i, p.Number)
-		}
+		h.partitionFiles(i)
 	}
 }
 
@@ -395,6 +387,9 @@ func (h *Host) mounts() string {
 	if len(h.disks) > 0 && len(h.disks[0].parts) > 1 {
 		s += fmt.Sprintf("%s / ext4 %s,relatime 0 0\n%s /boot/efi vfat %s,relatime 0 0\n", h.rootDevice(), rw, h.disks[0].partDevice(1), rw)
 	}
+	for _, m := range h.mountList() {
+		s += fmt.Sprintf("%s %s %s %s,relatime 0 0\n", m.Device, m.Path, m.Type, rw)
+	}
 	return s
 }
 
@@ -409,7 +404,22 @@ func (h *Host) mountInfo() string {
 		s += fmt.Sprintf("27 1 %s / / %s,relatime shared:1 - ext4 %s %s\n", deviceNumber(0, 2), rw, h.rootDevice(), rw)
 		s += fmt.Sprintf("31 27 %s / /boot/efi %s,relatime shared:29 - vfat %s %s\n", deviceNumber(0, 1), rw, h.disks[0].partDevice(1), rw)
 	}
+	for i, m := range h.mountList() {
+		for n, d := range h.disks {
+			for _, p := range d.parts {
+				if d.partDevice(p.Number) == m.Device {
+					s += fmt.Sprintf("%d 27 %s / %s %s,relatime shared:%d - %s %s %s\n", 40+i, deviceNumber(n, p.Number), m.Path, rw, 40+i, m.Type, m.Device, rw)
+				}
+			}
+		}
+	}
 	return s
+}
+
+func (h *Host) mountList() []mounted {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.sys.mounts)
 }
 
 func (h *Host) swaps() string {
@@ -417,7 +427,10 @@ func (h *Host) swaps() string {
 	swap := h.sys.swap
 	h.mu.Unlock()
 	s := "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
-	if swap {
+	switch {
+	case swap && h.sys.profile.zram:
+		s += "/dev/zram0                              partition\t4194300\t\t0\t\t100\n"
+	case swap:
 		s += "/swap.img                               file\t\t4194300\t\t0\t\t-2\n"
 	}
 	return s

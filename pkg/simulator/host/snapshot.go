@@ -46,17 +46,23 @@ type savedSystem struct {
 	Sysctls  map[string]string `json:",omitempty"`
 	Swap     bool              `json:",omitempty"`
 	Images   bool              `json:",omitempty"`
-	Cluster  *clusterData      `json:",omitempty"`
+	Mounts   []mounted         `json:",omitempty"`
+	// Permissive is SELinux that only warns.
+	Permissive bool         `json:",omitempty"`
+	Locked     time.Time    `json:",omitzero"`
+	Cluster    *clusterData `json:",omitempty"`
 }
 
 // Snapshot copies the state of the host.
 func (h *Host) Snapshot() Snapshot {
 	s := Snapshot{Config: h.cfg}
+	h.fs.mu.Lock()
 	for _, d := range h.disks {
 		s.Disks = append(s.Disks, savedDisk{sparse: d.d.snapshot(), Serial: d.serial, Parts: d.parts})
 	}
+	h.fs.mu.Unlock()
 	fresh := newHost(h.cfg)
-	fresh.disks = h.disks
+	fresh.disks = h.disks[:min(1, len(h.disks))] // fstab names the first
 	fresh.install()
 
 	h.mu.Lock()
@@ -65,7 +71,7 @@ func (h *Host) Snapshot() Snapshot {
 	y := &h.sys
 	saved := savedSystem{
 		HostName: y.hostName, Packages: y.packages, Index: y.index, Units: y.units, Modules: y.modules, Sysctls: y.sysctls,
-		Swap: y.swap, Images: y.images,
+		Swap: y.swap, Images: y.images, Mounts: y.mounts, Permissive: y.permissive, Locked: y.lockedUntil,
 	}
 	if y.cluster != nil {
 		y.cluster.mu.Lock()
@@ -123,7 +129,7 @@ func Restore(s Snapshot, w *World) *Host {
 	h.sys = system{
 		profile: h.sys.profile, hostName: s.System.HostName, packages: orEmpty(s.System.Packages), index: orEmpty(s.System.Index),
 		units: orEmpty(s.System.Units), modules: orEmpty(s.System.Modules), sysctls: orEmpty(s.System.Sysctls),
-		swap: s.System.Swap, images: s.System.Images,
+		swap: s.System.Swap, images: s.System.Images, mounts: s.System.Mounts, permissive: s.System.Permissive, lockedUntil: s.System.Locked,
 	}
 	if s.System.Cluster != nil {
 		h.sys.cluster = &cluster{clusterData: *s.System.Cluster}

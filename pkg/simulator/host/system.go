@@ -23,19 +23,14 @@ type system struct {
 	cluster  *cluster
 	// lockedUntil is how long another program has the package manager's lock.
 	lockedUntil time.Time
+	mounts      []mounted // beside those of the installation
+	permissive  bool      // SELinux only warns
 }
 
 // installed is an installed package.
 type installed struct {
 	Version string
 	Held    bool `json:",omitempty"`
-}
-
-// unit is a service.
-type unit struct {
-	Enabled bool
-	Active  bool
-	Masked  bool `json:",omitempty"`
 }
 
 func newSystem(p profile) system {
@@ -47,6 +42,7 @@ func newSystem(p profile) system {
 
 // boot forgets what a kernel forgets.
 func (s *system) boot() {
+	s.mounts, s.lockedUntil = nil, time.Time{}
 	s.modules = map[string]bool{}
 	s.sysctls = map[string]string{"net.ipv4.ip_forward": "0"}
 }
@@ -56,8 +52,11 @@ func (s *system) boot() {
 func (h *Host) startServices() {
 	root := who{umask: 0o022}
 	fstab, _ := h.fs.readFile(root, "/etc/fstab")
+	overridden := h.fs.exists("/etc/systemd/zram-generator.conf")
+	selinux, _ := h.fs.readFile(root, "/etc/selinux/config")
 	h.mu.Lock()
-	h.sys.swap = hasSwap(string(fstab))
+	h.sys.permissive = !strings.Contains("\n"+string(selinux), "\nSELINUX=enforcing")
+	h.sys.swap = h.swapAtBoot(string(fstab), overridden)
 	h.mu.Unlock()
 	for _, e := range h.list("/etc/modules-load.d") {
 		b, _ := h.fs.readFile(root, e)
@@ -95,6 +94,17 @@ func (h *Host) list(dir string) []string {
 		out = append(out, dir+"/"+e.Name())
 	}
 	return out
+}
+
+// swapAtBoot reports whether the system swaps when it has booted. Call with mu held.
+func (h *Host) swapAtBoot(fstab string, overridden bool) bool {
+	p := h.sys.profile
+	swap := hasSwap(fstab)
+	if p.zram {
+		swap = !overridden
+	}
+	u := h.sys.units[p.swapUnit()]
+	return swap && (u == nil || !u.Masked)
 }
 
 // hasSwap reports whether an fstab has a line that turns swap on.
@@ -141,21 +151,6 @@ func (h *Host) setParameters(text string) string {
 	return bad
 }
 
-// serviceFiles makes what a service leaves in /run when it starts.
-func (h *Host) serviceFiles(name string) {
-	socket := map[string]string{"containerd": "/run/containerd/containerd.sock", "docker": "/run/docker.sock"}[name]
-	if socket != "" {
-		h.fs.put(socket, &node{mode: fs.ModeSocket | 0o660, volatile: true})
-	}
-}
-
-func (h *Host) active(name string) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	u := h.sys.units[name]
-	return u != nil && u.Active
-}
-
 // systemCommand are the programs that look at or change the system as a whole.
 func systemCommand(name string) command {
 	switch name {
@@ -177,20 +172,20 @@ func systemCommand(name string) command {
 		return cmdSysctl
 	case "modprobe":
 		return cmdModprobe
-	case "mount":
-		return cmdMount
 	case "systemctl":
 		return cmdSystemctl
 	case "reboot":
 		return cmdReboot
-	case "wipefs":
-		return cmdWipefs
-	case "sgdisk":
-		return cmdSgdisk
-	case "blkdiscard":
-		return cmdBlkdiscard
-	case "blockdev":
-		return cmdBlockdev
+	case "getenforce", "setenforce", "restorecon":
+		return cmdSELinux
+	case "ufw":
+		return cmdUfw
+	case "firewall-cmd":
+		return cmdFirewall
+	case "timedatectl", "chronyc", "chronyd":
+		return cmdTime
+	case "tc":
+		return func(*call) int { return 0 }
 	case "openssl":
 		return cmdOpenssl
 	}
@@ -294,7 +289,7 @@ func cmdSwap(c *call) int {
 	}
 	fstab, _ := c.read("/etc/fstab")
 	c.h.mu.Lock()
-	c.h.sys.swap = on && hasSwap(string(fstab))
+	c.h.sys.swap = on && (hasSwap(string(fstab)) || c.h.sys.profile.zram)
 	c.h.mu.Unlock()
 	return 0
 }
@@ -345,153 +340,110 @@ func cmdSysctl(c *call) int {
 }
 
 func cmdModprobe(c *call) int {
-	_, args := options(c.args[1:])
+	flags, args := options(c.args[1:])
+	if len(args) == 0 {
+		return c.fail(1, "FATAL: missing module name")
+	}
+	if !has(flags, "-a", "--all") {
+		args = args[:1] // the rest are parameters
+	}
 	for _, m := range args {
+		m = strings.ReplaceAll(m, "-", "_")
 		if !c.root() {
 			return c.fail(1, "ERROR: could not insert '%s': Operation not permitted", m)
 		}
-		if !slices.Contains([]string{"overlay", "br_netfilter", "nf_conntrack", "ip_vs", "ip_vs_rr", "vxlan"}, m) {
+		if !c.h.hasModule(m) {
 			return c.fail(1, "FATAL: Module %s not found in directory /lib/modules/%s", m, c.h.sys.profile.kernel)
+		}
+		if has(flags, "-r", "--remove") {
+			c.h.mu.Lock()
+			delete(c.h.sys.modules, m)
+			c.h.mu.Unlock()
+			_ = c.h.fs.remove(who{}, "/sys/module/"+m, true) // it may not be loaded
+			continue
 		}
 		c.h.loadModule(m)
 	}
 	return 0
 }
 
-func cmdMount(c *call) int {
-	if len(c.args) > 1 {
-		return c.fail(1, "only listing")
+// hasModule reports whether the kernel's packages bring a module. From EL10 on the
+// bridge's filter is in a package that is not installed by default.
+func (h *Host) hasModule(name string) bool {
+	if name == "br_netfilter" && h.sys.profile.release() == "el10" && h.sys.profile.rpm() {
+		return h.installed("kernel-modules-extra").Version != ""
 	}
-	b, err := c.read("/proc/mounts")
-	if err != nil {
+	return slices.Contains([]string{"overlay", "br_netfilter", "nf_conntrack", "ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "vxlan", "ip_tables", "nf_tables", "zram"}, name)
+}
+
+func cmdSELinux(c *call) int {
+	name := c.args[0]
+	if !c.h.sys.profile.selinux {
+		return c.fail(1, "SELinux is disabled")
+	}
+	switch {
+	case strings.HasSuffix(name, "getenforce"):
+		c.h.mu.Lock()
+		permissive := c.h.sys.permissive
+		c.h.mu.Unlock()
+		c.printf("%s\n", map[bool]string{true: "Permissive", false: "Enforcing"}[permissive])
+		return 0
+	case strings.HasSuffix(name, "restorecon"):
+		flags, args := options(c.args[1:], "-e", "-f")
+		for _, a := range args {
+			if _, err := c.h.fs.stat(c.path(a), true); err != nil && !has(flags, "-i") {
+				return c.fail(255, "lstat(%s) failed: No such file or directory", a)
+			}
+		}
+		return 0
+	}
+	if len(c.args) != 2 || !slices.Contains([]string{"0", "1", "Permissive", "Enforcing", "permissive", "enforcing"}, c.args[1]) {
+		c.errf("usage:  setenforce [ Enforcing | Permissive | 1 | 0 ]")
 		return 1
 	}
-	for _, line := range lines(b) {
-		if f := strings.Fields(line); len(f) > 3 {
-			c.printf("%s on %s type %s (%s)\n", f[0], f[1], f[2], f[3])
-		}
+	if !c.root() {
+		return c.fail(1, "security_setenforce() failed:  Permission denied")
+	}
+	c.h.mu.Lock()
+	c.h.sys.permissive = c.args[1] == "0" || strings.EqualFold(c.args[1], "permissive")
+	c.h.mu.Unlock()
+	return 0
+}
+
+func cmdUfw(c *call) int {
+	_, args := options(c.args[1:])
+	if !c.root() {
+		c.errf("ERROR: You need to be root to run this script")
+		return 1
+	}
+	if len(args) == 0 || !slices.Contains([]string{"enable", "disable", "status", "allow", "reload", "reset"}, args[0]) {
+		c.errf("ERROR: Invalid syntax")
+		return 1
+	}
+	switch args[0] {
+	case "disable":
+		c.printf("Firewall stopped and disabled on system startup\n")
+	case "status":
+		c.printf("Status: %s\n", state(nil))
 	}
 	return 0
 }
 
-func cmdSystemctl(c *call) int {
-	flags, args := options(c.args[1:], "--type", "--state", "-t")
-	if len(args) == 0 {
-		args = []string{"list-units"}
+func cmdFirewall(c *call) int {
+	if !c.h.active("firewalld") {
+		c.errf("FirewallD is not running")
+		return 252
 	}
-	verb, names := args[0], args[1:]
-	switch verb {
-	case "daemon-reload", "daemon-reexec", "reset-failed":
-		return 0
-	case "list-units", "list-unit-files":
-		c.printf("%s", c.h.unitList(strings.Contains(strings.Join(flags["--type"], ","), "swap")))
-		return 0
-	case "is-system-running":
-		c.printf("running\n")
-		return 0
-	case "reboot":
-		return cmdReboot(c)
-	}
-	if !c.root() && !slices.Contains([]string{"is-active", "is-enabled", "status", "show", "cat"}, verb) {
-		return c.fail(1, "Interactive authentication required.")
-	}
-	status := 0
-	for _, n := range names {
-		if s := c.unit(verb, n, has(flags, "--now"), has(flags, "-q", "--quiet")); s != 0 {
-			status = s
-		}
-	}
-	return status
+	c.printf("success\n")
+	return 0
 }
 
-func state(u *unit) string {
-	if u != nil && u.Active {
-		return "active"
+// cmdTime is timedatectl and chronyc: the clock is right.
+func cmdTime(c *call) int {
+	if strings.HasSuffix(c.args[0], "timedatectl") {
+		c.printf("System clock synchronized: yes\nNTP service: active\n")
 	}
-	return "inactive"
-}
-
-// unitList is the table of services, or of swap units. Nothing is printed while the
-// host is locked: what is printed may go to a file of the host.
-func (h *Host) unitList(swap bool) string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if swap {
-		if h.sys.swap {
-			return "swap.img.swap loaded active running /swap.img\n"
-		}
-		return ""
-	}
-	var b strings.Builder
-	for _, n := range sortedKeys(h.sys.units) {
-		fmt.Fprintf(&b, "%s.service loaded %s\n", n, state(h.sys.units[n]))
-	}
-	return b.String()
-}
-
-// unit does one verb to one service.
-func (c *call) unit(verb, name string, now, quiet bool) int {
-	if strings.HasSuffix(name, ".swap") {
-		return 0
-	}
-	name = strings.TrimSuffix(name, ".service")
-	text, started, status := c.h.changeUnit(verb, name, now)
-	if started {
-		c.h.serviceFiles(name)
-	}
-	switch {
-	case text == "":
-	case status == 0 || strings.HasPrefix(verb, "is-") || verb == "status":
-		if !quiet {
-			c.printf("%s\n", text)
-		}
-	default:
-		c.errf("%s", text)
-	}
-	return status
-}
-
-func (h *Host) changeUnit(verb, name string, now bool) (text string, started bool, status int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	u := h.sys.units[name]
-	switch {
-	case verb == "is-active" || verb == "status":
-		if u == nil || !u.Active {
-			return state(u), false, 3
-		}
-		return state(u), false, 0
-	case verb == "is-enabled":
-		if u == nil || !u.Enabled {
-			return "disabled", false, 1
-		}
-		return "enabled", false, 0
-	case u == nil && slices.Contains([]string{"start", "restart", "stop", "reload"}, verb):
-		return fmt.Sprintf("Failed to %s %s.service: Unit %s.service not found.", verb, name, name), false, 5
-	case u == nil:
-		return fmt.Sprintf("Failed to %s unit: Unit file %s.service does not exist.", verb, name), false, 1
-	}
-	start := slices.Contains([]string{"start", "restart", "reload"}, verb) || verb == "enable" && now
-	if start && u.Masked {
-		return fmt.Sprintf("Failed to start %s.service: Unit %s.service is masked.", name, name), false, 1
-	}
-	switch verb {
-	case "enable":
-		u.Enabled = true
-	case "disable":
-		u.Enabled = false
-	case "mask":
-		u.Masked = true
-	case "unmask":
-		u.Masked = false
-	}
-	if start {
-		u.Active = true
-	}
-	if verb == "stop" || (verb == "disable" || verb == "mask") && now {
-		u.Active = false
-	}
-	return "", start, 0
+	return 0
 }
 
 // cmdReboot resets the host: nothing here needs a graceful way down.
@@ -502,83 +454,4 @@ func cmdReboot(c *call) int {
 	c.h.reset()
 	<-c.ctx.Done() // nothing runs after a reset
 	return 0
-}
-
-// device finds a block device among operands.
-func (c *call) device(args []string) (section, int) {
-	if len(args) == 0 {
-		return section{}, c.fail(1, "no device specified")
-	}
-	name := args[len(args)-1]
-	c.h.fs.mu.Lock()
-	n, _, err := c.h.fs.get(c.path(name), true)
-	c.h.fs.mu.Unlock()
-	switch {
-	case err != nil:
-		return section{}, c.fail(1, "cannot open %s: %s", name, errText(err))
-	case n.block == nil:
-		return section{}, c.fail(1, "%s: not a block device", name)
-	case !c.who().allowed(n, 6):
-		return section{}, c.fail(1, "cannot open %s: Permission denied", name)
-	}
-	return *n.block, 0
-}
-
-// clear makes a range of a device zeros.
-func (s section) clear(off, length int64) { s.d.zero(s.off+off, min(length, s.length-off)) }
-
-func cmdWipefs(c *call) int {
-	flags, args := options(c.args[1:])
-	if has(flags, "--version", "-V") {
-		c.printf("wipefs from util-linux 2.39.3\n")
-		return 0
-	}
-	s, status := c.device(args)
-	if status != 0 || !has(flags, "-a") {
-		return status
-	}
-	for _, magic := range []struct{ off, length int64 }{{0, 8}, {510, 2}, {512, 8}, {0x438, 2}, {s.length - sectorSize, 8}} {
-		s.clear(magic.off, magic.length)
-	}
-	return 0
-}
-
-func cmdSgdisk(c *call) int {
-	flags, args := options(c.args[1:])
-	s, status := c.device(args)
-	if status == 0 && has(flags, "--zap-all", "-Z") {
-		s.clear(0, 34*sectorSize)
-		s.clear(s.length-33*sectorSize, 33*sectorSize)
-	}
-	return status
-}
-
-func cmdBlkdiscard(c *call) int {
-	flags, args := options(c.args[1:])
-	if has(flags, "--version", "-V") {
-		c.printf("blkdiscard from util-linux 2.39.3\n")
-		return 0
-	}
-	s, status := c.device(args)
-	if status == 0 {
-		s.clear(0, s.length)
-	}
-	return status
-}
-
-func cmdBlockdev(c *call) int {
-	flags, args := options(c.args[1:])
-	if has(flags, "--version", "-V") {
-		c.printf("blockdev from util-linux 2.39.3\n")
-		return 0
-	}
-	s, status := c.device(args)
-	switch {
-	case status != 0:
-	case has(flags, "--getsize64"):
-		c.printf("%d\n", s.length)
-	case has(flags, "--getsz"):
-		c.printf("%d\n", s.length/sectorSize)
-	}
-	return status
 }

@@ -1,0 +1,739 @@
+package host
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// storageCommand are the programs that partition, format and mount.
+func storageCommand(name string) command {
+	switch name {
+	case "sfdisk":
+		return cmdSfdisk
+	case "mkfs", "mkfs.ext4", "mkfs.ext3", "mkfs.vfat", "mkfs.xfs", "mkswap":
+		return cmdMkfs
+	case "blkid":
+		return cmdBlkid
+	case "lsblk":
+		return cmdLsblk
+	case "mount":
+		return cmdMount
+	case "umount":
+		return cmdUmount
+	case "mountpoint", "findmnt":
+		return cmdMountpoint
+	case "partprobe", "udevadm":
+		return func(*call) int { return 0 } // the kernel knows already
+	case "df":
+		return cmdDf
+	case "wipefs":
+		return cmdWipefs
+	case "sgdisk":
+		return cmdSgdisk
+	case "blkdiscard":
+		return cmdBlkdiscard
+	case "blockdev":
+		return cmdBlockdev
+	}
+	return nil
+}
+
+// mounted is a mounted file system beside those of the installation. Its files are not
+// apart from those of the host: what is written below its directory stays there.
+type mounted struct {
+	Device, Path, Type, Options string
+}
+
+// partitionFiles makes the device nodes of a disk's partitions, and what /sys says of them.
+func (h *Host) partitionFiles(i int) {
+	put := func(p string, n *node) {
+		n.volatile = true
+		h.fs.put(p, n)
+	}
+	d := h.disks[i]
+	for _, p := range d.parts {
+		q := path.Join(d.sysPath(i), d.partName(p.Number))
+		for name, text := range map[string]string{
+			"partition": fmt.Sprintf("%d\n", p.Number), "start": fmt.Sprintf("%d\n", p.Start), "size": fmt.Sprintf("%d\n", p.Count), "ro": bit(d.ReadOnly),
+		} {
+			put(q+"/"+name, &node{mode: 0o444, data: []byte(text)})
+		}
+		put(d.partDevice(p.Number), &node{mode: fs.ModeDevice | 0o660, block: &section{d.d, p.Start * sectorSize, p.Count * sectorSize}})
+		h.blockLinks(func(p, target string) { put(p, &node{mode: fs.ModeSymlink | 0o777, data: []byte(target)}) }, q, i, p.Number)
+	}
+}
+
+// repartition gives a disk other partitions, as the kernel does when the table was read again.
+func (h *Host) repartition(i int, parts []partition) {
+	d := h.disks[i]
+	h.fs.mu.Lock()
+	for _, p := range d.parts {
+		name := d.partName(p.Number)
+		for _, gone := range h.fs.tree(path.Join(d.sysPath(i), name)) {
+			delete(h.fs.nodes, gone)
+		}
+		delete(h.fs.nodes, "/dev/"+name)
+		delete(h.fs.nodes, "/sys/class/block/"+name)
+		delete(h.fs.nodes, "/sys/dev/block/"+deviceNumber(i, p.Number))
+	}
+	h.disks[i].parts = parts
+	h.fs.mu.Unlock()
+	h.partitionFiles(i)
+}
+
+// blockDevice is a disk or one of its partitions.
+type blockDevice struct {
+	disk int
+	part int // 0 for the disk itself
+	name string
+	section
+}
+
+// blockDevices are all of them, disks before their partitions.
+func (h *Host) blockDevices() []blockDevice {
+	h.fs.mu.Lock()
+	defer h.fs.mu.Unlock()
+	var out []blockDevice
+	for i, d := range h.disks {
+		out = append(out, blockDevice{i, 0, d.device(), section{d.d, 0, d.Bytes}})
+		for _, p := range d.parts {
+			out = append(out, blockDevice{i, p.Number, d.partDevice(p.Number), section{d.d, p.Start * sectorSize, p.Count * sectorSize}})
+		}
+	}
+	return out
+}
+
+// findDevice finds a block device by path, LABEL=, UUID= or a link to it.
+func (c *call) findDevice(name string) (blockDevice, bool) {
+	all := c.h.blockDevices()
+	for prefix, field := range map[string]func(signature) string{
+		"LABEL=": func(s signature) string { return s.label }, "UUID=": func(s signature) string { return s.uuid },
+	} {
+		if want, ok := strings.CutPrefix(name, prefix); ok {
+			i := slices.IndexFunc(all, func(b blockDevice) bool { return want != "" && field(b.signature()) == want })
+			return all[max(i, 0)], i >= 0
+		}
+	}
+	c.h.fs.mu.Lock()
+	real, err := c.h.fs.resolve(c.path(name), true)
+	c.h.fs.mu.Unlock()
+	i := slices.IndexFunc(all, func(b blockDevice) bool { return err == nil && b.name == real })
+	return all[max(i, 0)], i >= 0
+}
+
+// mountsOf are the directories where a device is mounted, of a disk also those of its partitions.
+func (h *Host) mountsOf(b blockDevice) []string {
+	disk := h.disks[b.disk]
+	var out []string
+	for _, line := range lines([]byte(h.lockedMounts())) {
+		f := strings.Fields(line)
+		part := b.part == 0 && slices.ContainsFunc(disk.parts, func(p partition) bool { return disk.partDevice(p.Number) == f[0] })
+		if f[0] == b.name || part {
+			out = append(out, f[1])
+		}
+	}
+	return out
+}
+
+func (h *Host) lockedMounts() string {
+	h.fs.mu.Lock()
+	defer h.fs.mu.Unlock()
+	return h.mounts()
+}
+
+// signature is what the beginning of a device says of its contents.
+type signature struct {
+	kind        string // ext4, xfs, vfat, swap; "" for none
+	table       string // gpt, dos; "" for none
+	label, uuid string
+}
+
+// Where file systems keep what they are, by offset.
+const (
+	extMagic, extUUID, extLabel = 0x438, 0x468, 0x478
+	xfsUUID, xfsLabel           = 32, 108
+	fatMagic, fatLabel          = 3, 43
+	swapMagic, swapLabel        = 4086, 1052
+	tableMagic, gptMagic        = 510, 512
+)
+
+func (s section) signature() signature {
+	b := make([]byte, 2*chunkSize)
+	s.d.readAt(b[:min(int64(len(b)), s.length)], s.off)
+	text := func(off, length int) string { return string(bytes.TrimRight(b[off:off+length], "\x00 ")) }
+	at := func(off int, magic string) bool { return string(b[off:off+len(magic)]) == magic }
+	id := func(off int) string {
+		if bytes.Count(b[off:off+16], []byte{0}) == 16 {
+			return ""
+		}
+		return fmt.Sprintf("%x-%x-%x-%x-%x", b[off:off+4], b[off+4:off+6], b[off+6:off+8], b[off+8:off+10], b[off+10:off+16])
+	}
+	var out signature
+	switch {
+	case at(extMagic, "\x53\xef"):
+		out = signature{kind: "ext4", label: text(extLabel, 16), uuid: id(extUUID)}
+	case at(0, "XFSB"):
+		out = signature{kind: "xfs", label: text(xfsLabel, 12), uuid: id(xfsUUID)}
+	case at(fatMagic, "mkfs.fat"):
+		out = signature{kind: "vfat", label: text(fatLabel, 11)}
+	case at(swapMagic, "SWAPSPACE2"):
+		out = signature{kind: "swap", label: text(swapLabel, 16)}
+	}
+	switch {
+	case at(gptMagic, "EFI PART"):
+		out.table = "gpt"
+	case out.kind == "" && at(tableMagic, "\x55\xaa"):
+		out.table = "dos"
+	}
+	return out
+}
+
+// sectors reads a size as sfdisk takes it: sectors, or a number with KiB, MiB, GiB, TiB or a letter.
+func sectors(s string) (int64, bool) {
+	for i, u := range []string{"K", "M", "G", "T"} {
+		for _, suffix := range []string{u + "iB", u} {
+			if v, ok := strings.CutSuffix(s, suffix); ok {
+				n, err := strconv.ParseInt(v, 10, 64)
+				return n << (10 * (i + 1)) / sectorSize, err == nil
+			}
+		}
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	return n, err == nil
+}
+
+// cmdSfdisk writes a partition table that it reads from its input.
+func cmdSfdisk(c *call) int {
+	flags, args := options(c.args[1:], "-X", "--label", "-w", "--wipe", "-W", "--wipe-partitions", "-N")
+	if len(args) != 1 {
+		return c.fail(1, "no disk device specified")
+	}
+	dev, ok := c.findDevice(args[0])
+	switch {
+	case !ok:
+		return c.fail(1, "cannot open %s: No such file or directory", args[0])
+	case !c.root():
+		return c.fail(1, "cannot open %s: Permission denied", args[0])
+	case dev.part != 0:
+		return c.fail(1, "%s: not a whole disk", args[0])
+	case c.h.disks[dev.disk].ReadOnly:
+		return c.fail(1, "cannot open %s: Read-only file system", args[0])
+	}
+	if len(c.h.mountsOf(dev)) > 0 && !has(flags, "--no-reread", "--force", "-f") {
+		return c.fail(1, "%s: This disk is currently in use - repartitioning is probably a bad idea.\nUmount all file systems, and swapoff all swap partitions on this disk.\nUse the --no-reread flag to suppress this check.", args[0])
+	}
+	b, err := c.stdin()
+	if err != nil {
+		return c.fail(1, "%v", err)
+	}
+	label := cmp.Or(value(flags, "-X", "--label"), "dos")
+	next, end := int64(2048), dev.length/sectorSize
+	var parts []partition
+	for i, line := range lines(b) {
+		line = strings.TrimSpace(line)
+		if k, v, ok := strings.Cut(line, ":"); ok && !strings.Contains(k, "=") {
+			if k == "label" {
+				label = strings.TrimSpace(v)
+			}
+			continue
+		}
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		limit := end
+		if label == "gpt" {
+			limit -= 34
+		}
+		size := limit - next
+		for n, f := range strings.Split(line, ",") {
+			k, v, named := strings.Cut(strings.TrimSpace(f), "=")
+			switch {
+			case named && !slices.Contains([]string{"size", "start", "type", "name", "uuid", "bootable", "attrs"}, k):
+				return c.fail(1, "line %d: unsupported command", i+1)
+			case named && k == "size" && v != "+", !named && n == 1 && k != "" && k != "+":
+				if !named {
+					v = k
+				}
+				if size, ok = sectors(v); !ok {
+					return c.fail(1, "line %d: failed to parse size", i+1)
+				}
+			}
+		}
+		if size <= 0 || next+size > limit {
+			return c.fail(1, "%s: Failed to add #%d partition: No space left on device\nLeaving.", args[0], len(parts)+1)
+		}
+		parts = append(parts, partition{Number: len(parts) + 1, Start: next, Count: size})
+		next = (next + size + 2047) / 2048 * 2048
+	}
+	if label != "gpt" && label != "dos" {
+		return c.fail(1, "unsupported label '%s'", label)
+	}
+	dev.clear(0, 34*sectorSize)
+	mbr := make([]byte, sectorSize)
+	mbr[tableMagic], mbr[tableMagic+1] = 0x55, 0xaa
+	dev.d.writeAt(mbr, 0)
+	if label == "gpt" {
+		dev.d.writeAt([]byte("EFI PART\x00\x00\x01\x00"), gptMagic)
+		dev.d.writeAt([]byte("EFI PART\x00\x00\x01\x00"), dev.length-sectorSize)
+	}
+	c.h.repartition(dev.disk, parts)
+	if !has(flags, "-q", "--quiet") {
+		c.printf("The partition table has been altered.\nCalling ioctl() to re-read partition table.\nSyncing disks.\n")
+	}
+	return 0
+}
+
+// cmdMkfs makes the signature of a file system.
+func cmdMkfs(c *call) int {
+	name := path.Base(c.args[0])
+	withValue := []string{"-L", "-U", "-m", "-t", "-b", "-i", "-I", "-N", "-O", "-E", "-T", "-n", "-F", "-s", "-d", "-l", "-K"}
+	kind := strings.TrimPrefix(name, "mkfs.")
+	switch kind {
+	case "ext4", "ext3":
+		withValue = slices.DeleteFunc(withValue, func(f string) bool { return f == "-F" || f == "-n" })
+	case "xfs":
+		withValue = slices.DeleteFunc(withValue, func(f string) bool { return f == "-F" || f == "-K" })
+	case "mkswap":
+		kind = "swap"
+	}
+	flags, args := options(c.args[1:], withValue...)
+	if kind == "mkfs" {
+		kind = cmp.Or(value(flags, "-t"), "ext2")
+		if commandNamed("mkfs."+kind) == nil || kind == "ext2" {
+			return c.fail(1, "failed to execute mkfs.%s: No such file or directory", kind)
+		}
+	}
+	if len(args) < 1 {
+		return c.fail(1, "no device specified")
+	}
+	dev, ok := c.findDevice(args[0])
+	switch {
+	case !ok && !c.h.fs.exists(c.path(args[0])):
+		return c.fail(1, "The file %s does not exist and no size was specified.", args[0])
+	case !ok:
+		return c.fail(1, "%s is not a block special device.", args[0])
+	case !c.root():
+		return c.fail(1, "Permission denied while trying to determine filesystem size")
+	case c.h.disks[dev.disk].ReadOnly:
+		return c.fail(1, "%s: Read-only file system", args[0])
+	case len(c.h.mountsOf(dev)) > 0:
+		return c.fail(1, "%s is mounted; will not make a filesystem here!", args[0])
+	}
+	if old := dev.signature(); kind == "xfs" && old.kind+old.table != "" && !has(flags, "-f") {
+		return c.fail(1, "%s appears to contain an existing filesystem (%s).\nmkfs.xfs: Use the -f option to force overwrite.", args[0], old.kind+old.table)
+	}
+	label := value(flags, "-L", "-n")
+	limit := map[string]int{"ext4": 16, "ext3": 16, "xfs": 12, "vfat": 11, "swap": 16}[kind]
+	switch {
+	case limit == 0:
+		return c.fail(1, "unknown file system type %s", kind)
+	case len(label) > limit && strings.HasPrefix(kind, "ext"):
+		c.errf("Warning: label too long; will be truncated to '%s'", label[:limit])
+		label = label[:limit]
+	case len(label) > limit:
+		return c.fail(1, "label '%s' is too long, at most %d characters", label, limit)
+	}
+	c.h.mu.Lock()
+	id := make([]byte, 16)
+	for i := range id {
+		id[i] = byte(c.h.random.Uint32())
+	}
+	c.h.mu.Unlock()
+	dev.clear(0, 2*chunkSize)
+	put := func(off int64, text string) { dev.d.writeAt([]byte(text), dev.off+off) }
+	switch kind {
+	case "xfs":
+		put(0, "XFSB")
+		put(xfsUUID, string(id))
+		put(xfsLabel, label)
+	case "vfat":
+		put(0, "\xeb\x58\x90mkfs.fat")
+		put(fatLabel, label)
+	case "swap":
+		put(swapMagic, "SWAPSPACE2")
+		put(swapLabel, label)
+	default:
+		put(extMagic, "\x53\xef")
+		put(extUUID, string(id))
+		put(extLabel, label)
+	}
+	return 0
+}
+
+// cmdBlkid says what is on devices.
+func cmdBlkid(c *call) int {
+	flags, args := options(c.args[1:], "-o", "-s", "-t", "-L", "-U")
+	all := c.h.blockDevices()
+	if len(args) > 0 {
+		all = nil
+		for _, a := range args {
+			if dev, ok := c.findDevice(a); ok {
+				all = append(all, dev)
+			}
+		}
+	}
+	const nothing = 2
+	if l := value(flags, "-L"); l != "" {
+		dev, ok := c.findDevice("LABEL=" + l)
+		if !ok {
+			return nothing
+		}
+		c.printf("%s\n", dev.name)
+		return 0
+	}
+	found := nothing
+	for _, dev := range all {
+		s := dev.signature()
+		var fields []string
+		for _, f := range []struct{ name, value string }{{"LABEL", s.label}, {"UUID", s.uuid}, {"TYPE", s.kind}, {"PTTYPE", s.table}} {
+			if f.value == "" || has(flags, "-s") && !slices.Contains(flags["-s"], f.name) {
+				continue
+			}
+			switch value(flags, "-o") {
+			case "value":
+				fields = append(fields, f.value)
+			case "export":
+				fields = append(fields, f.name+"="+f.value)
+			default:
+				fields = append(fields, fmt.Sprintf("%s=%q", f.name, f.value))
+			}
+		}
+		if len(fields) == 0 {
+			continue
+		}
+		found = 0
+		switch o := value(flags, "-o"); o {
+		case "value", "export":
+			c.printf("%s\n", strings.Join(fields, "\n"))
+		case "device":
+			c.printf("%s\n", dev.name)
+		default:
+			c.printf("%s: %s\n", dev.name, strings.Join(fields, " "))
+		}
+	}
+	return found
+}
+
+// cmdLsblk lists devices without its tree: -n, -r, -p, -b, -d and -o.
+func cmdLsblk(c *call) int {
+	flags, args := options(c.args[1:], "-o", "--output", "-e", "-I", "-x")
+	all := c.h.blockDevices()
+	if len(args) > 0 {
+		all = nil
+		for _, a := range args {
+			dev, ok := c.findDevice(a)
+			if !ok {
+				return c.fail(32, "%s: not a block device", a)
+			}
+			all = append(all, dev)
+			for _, x := range c.h.blockDevices() {
+				if dev.part == 0 && x.disk == dev.disk && x.part > 0 {
+					all = append(all, x)
+				}
+			}
+		}
+	}
+	columns := strings.Split(cmp.Or(strings.ToUpper(value(flags, "-o", "--output")), "NAME,SIZE,TYPE,MOUNTPOINT"), ",")
+	if !has(flags, "-n", "--noheadings") {
+		c.printf("%s\n", strings.Join(columns, " "))
+	}
+	for _, dev := range all {
+		if has(flags, "-d", "--nodeps") && dev.part > 0 {
+			continue
+		}
+		var row []string
+		for _, col := range columns {
+			row = append(row, c.lsblkField(dev, col, has(flags, "-p", "--paths"), has(flags, "-b", "--bytes")))
+		}
+		if slices.Contains(row, "\x00") {
+			return c.fail(1, "unknown column: %s", columns[slices.Index(row, "\x00")])
+		}
+		c.printf("%s\n", strings.Join(row, " "))
+	}
+	return 0
+}
+
+func (c *call) lsblkField(dev blockDevice, column string, paths, exact bool) string {
+	s := dev.signature()
+	switch column {
+	case "NAME", "KNAME", "PATH":
+		if paths || column == "PATH" {
+			return dev.name
+		}
+		return path.Base(dev.name)
+	case "SIZE":
+		if exact {
+			return strconv.FormatInt(dev.length, 10)
+		}
+		return fmt.Sprintf("%.1fG", float64(dev.length)/(1<<30))
+	case "TYPE":
+		return map[bool]string{true: "disk", false: "part"}[dev.part == 0]
+	case "MOUNTPOINT", "MOUNTPOINTS":
+		if dev.part == 0 {
+			dev.part = -1 // what its partitions hold is their own
+		}
+		return strings.Join(c.h.mountsOf(dev), " ")
+	case "FSTYPE":
+		return s.kind
+	case "LABEL":
+		return s.label
+	case "UUID":
+		return s.uuid
+	case "PTTYPE":
+		return s.table
+	case "RO":
+		return strings.TrimSpace(bit(c.h.disks[dev.disk].ReadOnly))
+	case "RM":
+		return strings.TrimSpace(bit(c.h.disks[dev.disk].Removable))
+	}
+	return "\x00"
+}
+
+// mountFailure is what mount exits with when it could not mount.
+const mountFailure = 32
+
+func cmdMount(c *call) int {
+	flags, args := options(c.args[1:], "-t", "--types", "-o", "--options", "-L", "-U")
+	if has(flags, "--version", "-V") {
+		c.printf("mount from util-linux 2.39.3\n")
+		return 0
+	}
+	if len(args) == 0 && !has(flags, "-a", "--all") {
+		b, err := c.read("/proc/mounts")
+		if err != nil {
+			return 1
+		}
+		for _, line := range lines(b) {
+			if f := strings.Fields(line); len(f) > 3 {
+				c.printf("%s on %s type %s (%s)\n", f[0], f[1], f[2], f[3])
+			}
+		}
+		return 0
+	}
+	if !c.root() {
+		return c.fail(1, "must be superuser to use mount.")
+	}
+	fstab, _ := c.read("/etc/fstab")
+	if has(flags, "-a", "--all") {
+		status := 0
+		for _, m := range fstabMounts(fstab) {
+			if s := c.mountOne(m, true); s != 0 && !slices.Contains(strings.Split(m.Options, ","), "nofail") {
+				status = s
+			}
+		}
+		return status
+	}
+	if len(args) == 1 {
+		for _, m := range fstabMounts(fstab) {
+			if m.Path == c.path(args[0]) || m.Device == args[0] {
+				return c.mountOne(m, false)
+			}
+		}
+		return c.fail(1, "%s: can't find in /etc/fstab.", args[0])
+	}
+	return c.mountOne(mounted{args[0], c.path(args[1]), cmp.Or(value(flags, "-t", "--types"), "auto"), cmp.Or(value(flags, "-o", "--options"), "rw")}, false)
+}
+
+// fstabMounts are the lines of an fstab that mount -a mounts.
+func fstabMounts(fstab []byte) []mounted {
+	var out []mounted
+	for _, line := range lines(fstab) {
+		f := strings.Fields(line)
+		if len(f) < 4 || strings.HasPrefix(f[0], "#") || f[2] == "swap" || slices.Contains(strings.Split(f[3], ","), "noauto") {
+			continue
+		}
+		out = append(out, mounted{f[0], f[1], f[2], f[3]})
+	}
+	return out
+}
+
+// mountOne mounts one file system; one that is mounted already is fine for mount -a.
+func (c *call) mountOne(m mounted, again bool) int {
+	for _, line := range lines([]byte(c.h.lockedMounts())) {
+		if f := strings.Fields(line); f[1] == m.Path {
+			if again {
+				return 0
+			}
+			return c.fail(mountFailure, "%s: %s already mounted on %s.", m.Path, m.Device, m.Path)
+		}
+	}
+	if i, err := c.h.fs.stat(m.Path, true); err != nil || !i.IsDir() {
+		return c.fail(mountFailure, "%s: mount point does not exist.", m.Path)
+	}
+	if !slices.Contains([]string{"tmpfs", "none", "bind"}, m.Type) && !strings.Contains(m.Options, "bind") {
+		dev, ok := c.findDevice(m.Device)
+		if !ok {
+			return c.fail(mountFailure, "%s: special device %s does not exist.", m.Path, m.Device)
+		}
+		if kind := dev.signature().kind; kind == "" || m.Type != "auto" && kind != m.Type && !(strings.HasPrefix(kind, "ext") && strings.HasPrefix(m.Type, "ext")) {
+			return c.fail(mountFailure, "%s: wrong fs type, bad option, bad superblock on %s, missing codepage or helper program, or other error.", m.Path, m.Device)
+		} else {
+			m.Type = kind
+		}
+		m.Device = dev.name
+	}
+	c.h.mu.Lock()
+	c.h.sys.mounts = append(c.h.sys.mounts, m)
+	c.h.mu.Unlock()
+	return 0
+}
+
+func cmdUmount(c *call) int {
+	_, args := options(c.args[1:])
+	if !c.root() {
+		return c.fail(mountFailure, "must be superuser to unmount.")
+	}
+	status := 0
+	for _, a := range args {
+		c.h.mu.Lock()
+		n := len(c.h.sys.mounts)
+		c.h.sys.mounts = slices.DeleteFunc(c.h.sys.mounts, func(m mounted) bool { return m.Path == c.path(a) || m.Device == a })
+		same := n == len(c.h.sys.mounts)
+		c.h.mu.Unlock()
+		if same {
+			status = c.fail(mountFailure, "%s: not mounted.", a)
+		}
+	}
+	return status
+}
+
+// cmdMountpoint is mountpoint and findmnt with a directory.
+func cmdMountpoint(c *call) int {
+	flags, args := options(c.args[1:], "-o", "-T", "--target", "-S", "--source", "-t")
+	quiet := has(flags, "-q", "--quiet")
+	for _, a := range append(append(args, flags["-T"]...), flags["--target"]...) {
+		for _, line := range lines([]byte(c.h.lockedMounts())) {
+			f := strings.Fields(line)
+			if f[1] != c.path(a) && f[0] != a {
+				continue
+			}
+			switch {
+			case path.Base(c.args[0]) == "findmnt" && strings.EqualFold(value(flags, "-o"), "source"):
+				c.printf("%s\n", f[0])
+			case path.Base(c.args[0]) == "findmnt":
+				c.printf("%s %s %s %s\n", f[1], f[0], f[2], f[3])
+			case !quiet:
+				c.printf("%s is a mountpoint\n", a)
+			}
+			return 0
+		}
+		if path.Base(c.args[0]) == "mountpoint" && !quiet {
+			c.printf("%s is not a mountpoint\n", a)
+		}
+	}
+	return 1
+}
+
+// cmdDf shows the root file system, which is never full.
+func cmdDf(c *call) int {
+	flags, args := options(c.args[1:], "-B", "--output")
+	if has(flags, "--output") && value(flags, "--output") != "" {
+		c.printf("    Avail\n%d\n", 400<<20)
+		return 0
+	}
+	c.printf("Filesystem     1K-blocks    Used Available Use%% Mounted on\n%s      460000000 8000000 428000000   2%% /\n", c.h.rootDevice())
+	_ = args
+	return 0
+}
+
+// device finds a block device among operands.
+func (c *call) device(args []string) (section, int) {
+	if len(args) == 0 {
+		return section{}, c.fail(1, "no device specified")
+	}
+	name := args[len(args)-1]
+	c.h.fs.mu.Lock()
+	n, _, err := c.h.fs.get(c.path(name), true)
+	c.h.fs.mu.Unlock()
+	switch {
+	case err != nil:
+		return section{}, c.fail(1, "cannot open %s: %s", name, errText(err))
+	case n.block == nil:
+		return section{}, c.fail(1, "%s: not a block device", name)
+	case !c.who().allowed(n, 6):
+		return section{}, c.fail(1, "cannot open %s: Permission denied", name)
+	}
+	return *n.block, 0
+}
+
+// clear makes a range of a device zeros.
+func (s section) clear(off, length int64) { s.d.zero(s.off+off, min(length, s.length-off)) }
+
+// cmdWipefs removes signatures with -a, and lists them otherwise.
+func cmdWipefs(c *call) int {
+	flags, args := options(c.args[1:], "-o", "--offset", "-t", "--types", "-O", "--output")
+	if has(flags, "--version", "-V") {
+		c.printf("wipefs from util-linux 2.39.3\n")
+		return 0
+	}
+	s, status := c.device(args)
+	if status != 0 {
+		return status
+	}
+	dev, known := c.findDevice(args[len(args)-1])
+	if !has(flags, "-a", "--all") {
+		for _, kind := range []string{s.signature().table, s.signature().kind} {
+			if kind != "" {
+				c.printf("%s 0x0 %s %s %s\n", path.Base(dev.name), kind, s.signature().uuid, s.signature().label)
+			}
+		}
+		return 0
+	}
+	busy := known && len(c.h.mountsOf(dev)) > 0
+	if busy && !has(flags, "-f", "--force") {
+		return c.fail(1, "error: %s: probing initialization failed: Device or resource busy", dev.name)
+	}
+	for _, magic := range []struct{ off, length int64 }{{0, 8}, {tableMagic, 2}, {gptMagic, 8}, {extMagic, 2}, {swapMagic, 10}, {s.length - sectorSize, 8}} {
+		s.clear(magic.off, magic.length)
+	}
+	if known && dev.part == 0 && !busy {
+		c.h.repartition(dev.disk, nil) // it reads the table again
+	}
+	return 0
+}
+
+func cmdSgdisk(c *call) int {
+	flags, args := options(c.args[1:])
+	s, status := c.device(args)
+	if status == 0 && has(flags, "--zap-all", "-Z") {
+		s.clear(0, 34*sectorSize)
+		s.clear(s.length-33*sectorSize, 33*sectorSize)
+	}
+	return status
+}
+
+func cmdBlkdiscard(c *call) int {
+	flags, args := options(c.args[1:])
+	if has(flags, "--version", "-V") {
+		c.printf("blkdiscard from util-linux 2.39.3\n")
+		return 0
+	}
+	s, status := c.device(args)
+	if status == 0 {
+		s.clear(0, s.length)
+	}
+	return status
+}
+
+func cmdBlockdev(c *call) int {
+	flags, args := options(c.args[1:])
+	if has(flags, "--version", "-V") {
+		c.printf("blockdev from util-linux 2.39.3\n")
+		return 0
+	}
+	s, status := c.device(args)
+	switch {
+	case status != 0:
+	case has(flags, "--getsize64"):
+		c.printf("%d\n", s.length)
+	case has(flags, "--getsz"):
+		c.printf("%d\n", s.length/sectorSize)
+	}
+	return status
+}
