@@ -1,10 +1,7 @@
 package state
 
 import (
-	"bytes"
 	"context"
-	"encoding/base64"
-	"errors"
 	"fmt"
 
 	"github.com/plunder-app/capplunder/pkg/capi"
@@ -57,19 +54,4 @@ func (m *Memory) BootstrapData(ctx context.Context, machine capi.Key) (data *cap
 		return &NoBootstrapDataError{Machine: machine, Store: m.String()}
 	})
 	return nil, "", err
-}
-
-// inlineData reads spec.bootstrap.data of v1alpha2: the providers of the time filled in
-// base64; what begins as only the text itself can is taken as it is (CAPI contract
-// section 9).
-func inlineData(text string) ([]byte, error) {
-	raw := []byte(text)
-	if first := bytes.TrimLeft(raw, " \t\r\n"); bytes.HasPrefix(first, []byte("#")) {
-		return raw, nil
-	}
-	data, err := base64.StdEncoding.DecodeString(text)
-	if err != nil || len(data) == 0 {
-		return nil, errors.New("spec.bootstrap.data is neither base64 nor cloud-config")
-	}
-	return data, nil
 }

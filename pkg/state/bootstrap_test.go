@@ -2,7 +2,6 @@ package state
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -251,20 +250,5 @@ func TestKubeBootstrapDataUnavailable(t *testing.T) {
 	}
 	if _, _, err := k.BootstrapData(t.Context(), m); !errors.Is(err, capi.ErrUnavailable) {
 		t.Errorf("got %v", err)
-	}
-}
-
-func TestInlineData(t *testing.T) {
-	for in, want := range map[string]string{
-		cloudConfig: cloudConfig, "#cloud-config\n": "#cloud-config\n", " \n#cloud-config\n": " \n#cloud-config\n",
-		base64.StdEncoding.EncodeToString([]byte(cloudConfig)): cloudConfig, "s3cret": "", "!": "",
-	} {
-		got, err := inlineData(in)
-		if string(got) != want && want != "" || (err == nil) != (want != "") {
-			t.Errorf("%q: %q, %v", in, got, err)
-		}
-		if err != nil && strings.Contains(err.Error(), "s3cret") {
-			t.Error(err)
-		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/plunder-app/capplunder/pkg/capi"
+	"github.com/plunder-app/capplunder/pkg/cloudconfig"
 )
 
 // secretFormat is the key of a bootstrap Secret that names the format of its value.
@@ -33,9 +34,9 @@ func (k *Kubernetes) BootstrapData(ctx context.Context, machine capi.Key) (*capi
 	}
 	bootstrap := object(m.Object).at("spec", "bootstrap")
 	if inline, _ := bootstrap["data"].(string); inline != "" { // v1alpha2
-		value, err := inlineData(inline)
+		value, err := cloudconfig.Decode(inline)
 		if err != nil {
-			return nil, "", fmt.Errorf("Machine %s: %w", machine, err)
+			return nil, "", fmt.Errorf("Machine %s: spec.bootstrap.data: %w", machine, err)
 		}
 		return &capi.BootstrapData{Format: capi.FormatCloudConfig, Value: value}, "", nil
 	}
