@@ -34,6 +34,10 @@ func doing(s event.Step) string {
 		return "initialising the control plane"
 	case event.StepJoin:
 		return "joining the cluster"
+	case event.StepBootstrap:
+		return "running its bootstrap data"
+	case event.StepNode:
+		return "waiting for the node"
 	case event.StepRecord:
 		return "recording the result"
 	case event.StepIdentity:

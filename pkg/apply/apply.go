@@ -196,18 +196,29 @@ func (r *run) look(ctx context.Context, set *capi.Set, plan *translate.Plan, cfg
 		r.records[rec.Key] = rec
 	}
 	var unknown []error
+	var unfit capi.InputError
 	for _, mp := range plan.Machines {
 		m := r.newMachine(mp, r.records[mp.Machine.Key])
 		r.machines = append(r.machines, m)
 		if m.outcome == event.Skipped || m.err != nil {
 			continue
 		}
-		if _, ok := cfg.BootConfig(mp.Deployment.BootConfigName); !ok {
+		boot, ok := cfg.BootConfig(mp.Deployment.BootConfigName)
+		if !ok {
 			unknown = append(unknown, &MachineError{
 				Key: m.key, Step: event.StepDeployment, Next: "capplunder get bootconfigs",
 				Err: unknownBootConfig(mp.Deployment.BootConfigName, cfg),
 			})
+			continue
 		}
+		m.configType = boot.Type()
+		if err := translate.RefuseConfigType(m.configType, mp.Kubernetes); err != nil {
+			infra := mp.Machine.Infra
+			unfit.Problems = append(unfit.Problems, capi.Problem{Origin: infra.Origin, Object: "PlunderMachine " + infra.Key.String(), Field: "spec.deploymentType", Message: err.Error()})
+		}
+	}
+	if len(unfit.Problems) > 0 {
+		unknown = append(unknown, &unfit)
 	}
 	if len(unknown) > 0 {
 		return false, errors.Join(unknown...)

@@ -98,11 +98,24 @@ func (c *cluster) assign(machines []*machine) {
 			candidates = append(candidates, m)
 		}
 	}
+	members := map[capi.Key]bool{}
+	for _, m := range candidates {
+		members[m.key] = true
+	}
+	for _, p := range c.planes {
+		members[p.Key] = true
+	}
+	for _, m := range candidates {
+		m.plan.Kubernetes.HA = len(members) > 1
+	}
 	if c.rec.Initialized && len(c.planes) > 0 {
 		c.once.Do(func() { close(c.up) })
 		for _, m := range candidates {
 			if m.key.Name == c.rec.InitMachine && (m.rec.JobStep == string(event.StepInit) || m.reached(event.StepInit)) {
 				c.initMachine = m
+			} else if i := slices.IndexFunc(c.planes, func(p capi.Record) bool { return p.Address == c.rec.Endpoint.Host && p.Key != m.key }); i >= 0 {
+				m.refuse("", fmt.Sprintf("the control plane endpoint of Cluster %s is the address of its Machine %s, so the cluster can have no second control plane machine: that takes an endpoint of its own (spec.controlPlaneEndpoint) from the beginning",
+					c.spec.Key, c.planes[i].Name))
 			}
 		}
 		return

@@ -87,10 +87,10 @@ func New(server Server, store Store, emit event.Func, opts Options) *Engine {
 		emit = func(event.Event) {}
 	}
 	return &Engine{
-		server: server,
-		store:  store,
-		opts:   opts,
-		random: randomName,
+		server:  server,
+		store:   store,
+		opts:    opts,
+		random:  randomName,
 		sealKey: func(bits int) (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, bits) },
 		emit: func(e event.Event) {
 			if e.Time.IsZero() {

@@ -25,6 +25,9 @@ type machine struct {
 	key  capi.Key
 	rec  capi.Record
 
+	// configType is the type of its boot configuration: what kind of system to expect.
+	configType string
+
 	facts   translate.Facts
 	node    translate.Node // once its cluster has shown it
 	spent   string         // ID of the bootstrap token that it joined with
@@ -180,6 +183,11 @@ func (m *machine) awaitOS(ctx context.Context, began time.Time) error {
 		return m.fail(m.yield(ctx, err))
 	}
 	m.facts = facts
+	if k := m.plan.Kubernetes; k != nil {
+		for _, w := range k.Warnings(m.configType, facts) {
+			m.run.emit(m.event(event.Event{Type: event.Warning, Step: m.step, Message: w}))
+		}
+	}
 	if !first && m.rec.BootID == facts.BootID {
 		m.done("host answers, identity proved")
 		return nil
