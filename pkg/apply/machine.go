@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,7 +72,7 @@ func (r *run) newMachine(mp *translate.MachinePlan, rec capi.Record) *machine {
 		m.refuse("capplunder delete machine "+c.Name, "it is being deleted; finish that first")
 	case rec.Ready && (mp.Kubernetes == nil || rec.Kubernetes != ""):
 		m.skip("already provisioned as " + rec.ProviderID)
-		if mp.Kubernetes != nil && rec.Kubernetes != c.Version {
+		if mp.Kubernetes != nil && c.Version != "" && rec.Kubernetes != c.Version {
 			m.message += fmt.Sprintf(" with Kubernetes %s, which stays: delete the machine to install %s", rec.Kubernetes, c.Version)
 		}
 	case rec.Claimed() && rec.Server != r.server.URL():
@@ -221,7 +222,8 @@ func (m *machine) record(ctx context.Context) error {
 		rec.Step, rec.ProviderID, rec.Ready = string(event.StepRecord), providerID, true
 		rec.Phase, rec.Reason, rec.Message = capi.PhaseProvisioned, "", ""
 		if m.plan.Kubernetes != nil {
-			rec.Kubernetes = m.plan.Machine.Version
+			// An image that brings its own Kubernetes has no version in the manifest.
+			rec.Kubernetes = cmp.Or(m.plan.Machine.Version, m.node.Version, "unknown")
 		}
 		if m.node.UID != "" {
 			rec.Phase, rec.NodeName, rec.NodeUID = capi.PhaseRunning, m.node.Name, m.node.UID
