@@ -21,6 +21,9 @@ type applyOptions struct {
 	f *factory
 	namespaceOptions
 	limits
+	installFlags
+
+	bootstrapData []bootstrapFlag
 
 	filenames      []string
 	recursive      bool
@@ -36,6 +39,7 @@ type applyOptions struct {
 
 func newApplyCmd(f *factory, runF func(context.Context, *applyOptions) error) *cobra.Command {
 	o := &applyOptions{f: f}
+	var bootstrapData []string
 	cmd := &cobra.Command{
 		Use:   "apply -f PATH... | -k DIRECTORY | --cluster NAME | --all | machine NAME...",
 		Short: "Install the machines of Cluster API manifests or of a Kubernetes cluster",
@@ -67,6 +71,10 @@ are wiped and given back. What is paused is left alone.`,
   capplunder apply -f - -o json < cluster.yaml`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			var err error
+			if o.bootstrapData, err = parseBootstrapFlags(cmd, bootstrapData); err != nil {
+				return err
+			}
 			if err := o.check(cmd, args); err != nil {
 				return err
 			}
@@ -86,10 +94,13 @@ are wiped and given back. What is paused is left alone.`,
 	fs.BoolVar(&o.forceConflicts, "force-conflicts", false, "take fields over that others own in the cluster")
 	fs.BoolVar(&o.dryRun, "dry-run", false, "show what would be done: plunder gets no request, nothing is written")
 	fs.BoolVar(&o.skipKubernetes, "skip-kubernetes", false, "stop when the operating systems run")
+	fs.StringArrayVar(&bootstrapData, "bootstrap-data", nil, "`MACHINE=FILE`: cloud-config that makes the machine a node; may be repeated")
 	o.namespaceOptions.addFlags(fs)
 	o.addAllFlag(fs, "with --all: of all namespaces")
 	o.limits.addFlags(fs)
 	o.addApplyFlags(fs)
+	o.installFlags.addFlags(fs)
+	cmd.SetUsageFunc(groupedUsage)
 	addOutputFlag(cmd, &o.output, "table, wide, name, json (one object per event); with --dry-run also yaml and jsonpath=TEMPLATE")
 	return cmd
 }
@@ -178,8 +189,9 @@ func runApply(ctx context.Context, o *applyOptions) error {
 			return err
 		}
 	}
-	docs, err := o.files(ctx)
-	if err != nil {
+	defaults, err := o.defaults(ctx, f)
+	docs, filesErr := o.files(ctx)
+	if err := errors.Join(err, filesErr); err != nil {
 		return err
 	}
 	store, err := f.Store(ctx, storeOptions{namespaceOptions: o.namespaceOptions, forceConflicts: o.forceConflicts})
@@ -189,7 +201,7 @@ func runApply(ctx context.Context, o *applyOptions) error {
 	if err := o.fits(store); err != nil {
 		return err
 	}
-	set, plan, err := o.plan(ctx, docs, store)
+	set, plan, err := o.plan(ctx, docs, store, defaults)
 	if err != nil {
 		return err
 	}
@@ -197,7 +209,7 @@ func runApply(ctx context.Context, o *applyOptions) error {
 		f.warnf("%s", w)
 	}
 	if o.dryRun {
-		return errors.Join(f.printPlan(ctx, out, set, plan, store), set.Left())
+		return errors.Join(f.printPlan(ctx, out, set, plan, store, defaults), set.Left())
 	}
 	for _, u := range set.Unfit { // said again at the end, which may be far away
 		f.warnf("%s", u)
@@ -209,12 +221,14 @@ func runApply(ctx context.Context, o *applyOptions) error {
 	reporter := f.reporter(out)
 	res, err := apply.New(server, store, reporter.Report, f.engineOptions(o.limits)).Apply(ctx, set, plan)
 	err = errors.Join(err, reporter.Close(), server.Close())
-	return errors.Join(err, set.Left(), f.printResult(out, res))
+	err = errors.Join(err, set.Left(), f.printResult(out, res))
+	f.adviseOnClusters(ctx, store, plan, res, defaults)
+	return err
 }
 
 // plan checks and plans; nothing is touched. docs are those of files, if there are any.
-func (o *applyOptions) plan(ctx context.Context, docs []capi.Document, store *opened) (*capi.Set, *translate.Plan, error) {
-	decode := capi.DecodeOptions{DefaultNamespace: store.namespace, Lenient: store.source != nil}
+func (o *applyOptions) plan(ctx context.Context, docs []capi.Document, store *opened, defaults capi.Defaults) (*capi.Set, *translate.Plan, error) {
+	decode := capi.DecodeOptions{DefaultNamespace: store.namespace, Lenient: store.source != nil, Defaults: defaults}
 	var err error
 	if len(o.fromCluster()) > 0 {
 		docs, err = o.intents(ctx, store)
@@ -232,7 +246,10 @@ func (o *applyOptions) plan(ctx context.Context, docs []capi.Document, store *op
 	for _, m := range o.machines {
 		set.Only = append(set.Only, capi.ParseKey(m, store.namespace))
 	}
-	plan, err := translate.NewPlan(set, translate.Options{SkipKubernetes: o.skipKubernetes})
+	if err := giveBootstrapData(set, o.bootstrapData, store.namespace); err != nil {
+		return nil, nil, err
+	}
+	plan, err := translate.NewPlan(set, translate.Options{SkipKubernetes: o.skipKubernetes, Defaults: defaults, Providers: store.source != nil})
 	if err != nil {
 		return nil, nil, errors.Join(err, set.Left())
 	}
@@ -309,6 +326,29 @@ func identity(doc capi.Document) (string, error) {
 		return "", fmt.Errorf("object of the cluster: %w", err)
 	}
 	return o.Kind + " " + o.Metadata.String(), nil
+}
+
+// adviseOnClusters says what is left to do about clusters whose control plane was
+// installed just now.
+func (f *factory) adviseOnClusters(ctx context.Context, store *opened, plan *translate.Plan, res apply.Result, defaults capi.Defaults) {
+	ready := map[capi.Key]bool{}
+	for _, m := range res.Machines {
+		ready[m.Record.Key] = m.Outcome == event.Ready
+	}
+	told := map[capi.Key]bool{}
+	for _, mp := range plan.Machines {
+		c := mp.Machine.Cluster
+		if mp.Kubernetes == nil || !mp.Machine.ControlPlane || !ready[mp.Machine.Key] || told[c.Key] {
+			continue
+		}
+		told[c.Key] = true
+		if c.ClusterOptionsFor(defaults).CNI == nil && !mp.Machine.Bootstrapped() {
+			f.noticef("Cluster %s: its nodes stay NotReady until a network add-on is installed (kubectl apply, or --cni next time)", c.Key)
+		}
+		if _, ok, err := store.Kubeconfig(ctx, c.Key); err == nil && ok {
+			f.noticef("next: %s get kubeconfig %s --merge%s", name, c.Key, f.place)
+		}
+	}
 }
 
 // printResult prints the machines of a run, unless events were printed instead.

@@ -40,6 +40,7 @@ func settingFlags() *pflag.FlagSet {
 	new(limits).addFlags(fs)
 	new(limits).addApplyFlags(fs)
 	new(limits).addDeleteFlags(fs)
+	new(installFlags).addFlags(fs)
 	return fs
 }
 
@@ -83,7 +84,7 @@ func (f *factory) resolve(cmd *cobra.Command) error {
 		case own != nil && own.Changed:
 			s.Value, s.Source = own.Value.String(), "flag --"+fl.Name
 		case fromEnv[fl.Name] != nil, inFile[fl.Name]:
-			s.Value, s.Source = v.GetString(fl.Name), file
+			s.Value, s.Source = settingText(v, fl.Name), file
 			if fromEnv[fl.Name] != nil {
 				s.Source = s.Env
 			}
@@ -98,11 +99,24 @@ func (f *factory) resolve(cmd *cobra.Command) error {
 				s.Value = target.Value.String()
 			}
 		}
+		s.Value = withoutPassword(s.Value)
 		if !fl.Hidden || s.Source != "default" {
 			f.settings = append(f.settings, s)
 		}
 	})
 	return errors.Join(problems...)
+}
+
+// settingText is a setting as a flag takes it: a list is one text, with commas.
+func settingText(v *viper.Viper, name string) string {
+	if list, ok := v.Get(name).([]any); ok {
+		texts := make([]string, len(list))
+		for i, item := range list {
+			texts[i] = fmt.Sprint(item)
+		}
+		return strings.Join(texts, ",")
+	}
+	return v.GetString(name)
 }
 
 // settingsFromEnv reads CAPPLUNDER_* and warns of those that mean nothing.

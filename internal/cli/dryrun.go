@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -30,6 +31,9 @@ type plannedMachine struct {
 	HostName   string       `json:"hostName,omitempty"`
 	Kubernetes string       `json:"kubernetes,omitempty"` // X.Y.Z
 	Steps      []event.Step `json:"steps,omitempty"`
+	// Options are those that are not the default, each as a text to show; for a control
+	// plane machine those of its cluster are among them.
+	Options map[string]string `json:"options,omitempty"`
 }
 
 // What a run would do with a machine.
@@ -43,7 +47,7 @@ const (
 )
 
 // printPlan prints what a run would do. It reads the store and nothing else.
-func (f *factory) printPlan(ctx context.Context, out output, set *capi.Set, plan *translate.Plan, store *opened) error {
+func (f *factory) printPlan(ctx context.Context, out output, set *capi.Set, plan *translate.Plan, store *opened, defaults capi.Defaults) error {
 	// This marks what is paused or being deleted.
 	if _, err := store.Look(ctx, set); err != nil {
 		return err
@@ -67,14 +71,18 @@ func (f *factory) printPlan(ctx context.Context, out output, set *capi.Set, plan
 	}
 	l := list{kind: "PlannedMachineList", columns: []ui.Column{
 		{Name: "MACHINE"}, {Name: "ACTION"}, {Name: "ROLE"}, {Name: "ADDRESS"}, {Name: "BOOT CONFIG"}, {Name: "HARDWARE"}, {Name: "KUBERNETES"},
-		{Name: "CLUSTER", Wide: true}, {Name: "STEPS", Wide: true},
+		{Name: "CLUSTER", Wide: true}, {Name: "STEPS", Wide: true}, {Name: "OPTIONS", Wide: true},
 	}}
 	var machines []plannedMachine
 	for _, mp := range plan.Machines {
 		if _, ok := condemned[mp.Machine.Key]; ok && !mp.Machine.Paused {
 			continue
 		}
-		machines = append(machines, planned(mp, known[mp.Machine.Key]))
+		p := planned(mp, known[mp.Machine.Key])
+		if len(p.Steps) > 0 && mp.Kubernetes != nil {
+			p.Options = shownOptions(mp.Machine, defaults)
+		}
+		machines = append(machines, p)
 	}
 	for _, key := range slices.SortedFunc(maps.Keys(condemned), compareKeys) {
 		if !slices.ContainsFunc(machines, func(p plannedMachine) bool { return p.Machine == key.String() }) {
@@ -89,7 +97,7 @@ func (f *factory) printPlan(ctx context.Context, out output, set *capi.Set, plan
 		l.items = append(l.items, item{
 			name:   "machine/" + p.name,
 			object: p,
-			cells:  []string{p.Machine, p.Action, p.Role, p.Address, p.BootConfig, p.hardware(), p.Kubernetes, p.Cluster, strings.Join(steps, " ")},
+			cells:  []string{p.Machine, p.Action, p.Role, p.Address, p.BootConfig, p.hardware(), p.Kubernetes, p.Cluster, strings.Join(steps, " "), p.options()},
 		})
 	}
 	if err := f.show(out, l, false); err != nil {
@@ -196,4 +204,91 @@ func (p plannedMachine) hardware() string {
 		return strings.Join(p.MACs, " or ") + " (" + p.PinnedBy + ")"
 	}
 	return "any free machine"
+}
+
+// options are one text.
+func (p plannedMachine) options() string {
+	var list []string
+	for _, field := range slices.Sorted(maps.Keys(p.Options)) {
+		list = append(list, field+"="+p.Options[field])
+	}
+	return strings.Join(list, " ")
+}
+
+// shownOptions are the options of a machine that are not the default, by field. What may
+// be secret or long is told by its size.
+func shownOptions(m *capi.Machine, defaults capi.Defaults) map[string]string {
+	shown := map[string]string{}
+	text := func(field, value, otherwise string) {
+		if value != "" && value != otherwise {
+			shown[field] = value
+		}
+	}
+	size := func(field, value string) {
+		if value != "" {
+			shown[field] = fmt.Sprintf("%d bytes", len(value))
+		}
+	}
+	yes := func(field string, value *bool) {
+		if value != nil && *value {
+			shown[field] = "true"
+		}
+	}
+	o := m.InstallOptionsFor(defaults)
+	text("method", o.Method, capi.MethodPackages)
+	yes("skipInstall", o.SkipInstall)
+	if r := o.Repo; r != nil {
+		text("repo.base", r.Base, "")
+		text("repo.apt", r.Apt, "")
+		text("repo.rpm", r.RPM, "")
+		text("repo.key", r.Key, "")
+	}
+	if b := o.Binaries; b != nil {
+		text("binaries.url", b.URL, "")
+		text("binaries.cniPluginsURL", b.CNIPluginsURL, "")
+		text("binaries.sha256", strings.Join(slices.Sorted(maps.Keys(b.SHA256)), ","), "")
+	}
+	text("runtime", o.Runtime, "")
+	text("runtimeSource", o.RuntimeSource, capi.SourceDocker)
+	text("runtimeMirror", o.RuntimeMirror, "")
+	text("dockerVersion", o.DockerVersion, "")
+	text("dockerCodename", o.DockerCodename, "")
+	text("containerdVersion", o.ContainerdVersion, "")
+	text("imageRepository", o.ImageRepository, "")
+	if p := o.Proxy; p != nil {
+		text("proxy.http", withoutPassword(p.HTTP), "")
+		text("proxy.https", withoutPassword(p.HTTPS), "")
+		text("proxy.noProxy", strings.Join(p.NoProxy, ","), "")
+	}
+	yes("allowCgroupV1", o.AllowCgroupV1)
+	text("firewall", o.Firewall, capi.FirewallDisable)
+	if h := o.Hooks; h != nil {
+		size("hooks.before", h.Before)
+		size("hooks.after", h.After)
+	}
+	var kinds []string
+	for _, p := range o.KubeadmPatches {
+		kind, _ := p["kind"].(string)
+		kinds = append(kinds, kind)
+	}
+	text("kubeadmPatches", strings.Join(kinds, ","), "")
+	yes("ignoreUnknownKeys", o.IgnoreUnknownKeys)
+	if !m.ControlPlane {
+		return shown
+	}
+	c := m.Cluster.ClusterOptionsFor(defaults)
+	text("certSANs", strings.Join(c.CertSANs, ","), "")
+	if n := c.CNI; n != nil {
+		text("cni.url", n.URL, "")
+		size("cni.manifest", n.Manifest)
+		yes("cni.none", &n.None)
+	}
+	text("pki", c.PKI, capi.PKIKubeadm)
+	text("kubeconfigTransport", c.KubeconfigTransport, capi.KubeconfigSealed)
+	if v := c.VIP; v != nil {
+		shown["vip"] = "true"
+		text("vip.image", v.Image, "")
+		text("vip.interface", v.Interface, "")
+	}
+	return shown
 }

@@ -1,6 +1,10 @@
 package cli
 
 import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,6 +21,32 @@ func addOutputFlag(cmd *cobra.Command, value *string, formats string) {
 	_ = cmd.RegisterFlagCompletionFunc("output", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return []string{formatTable, formatWide, formatJSON, formatYAML, formatName, formatJSONPath + "="}, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 	})
+}
+
+// groupedUsage is the usage of a command without subcommands whose flags stand under
+// several headings.
+func groupedUsage(cmd *cobra.Command) error {
+	general, groups := pflag.NewFlagSet("", pflag.ContinueOnError), map[string]*pflag.FlagSet{}
+	cmd.LocalFlags().VisitAll(func(fl *pflag.Flag) {
+		names := fl.Annotations[groupAnnotation]
+		if len(names) == 0 {
+			general.AddFlag(fl)
+			return
+		}
+		if groups[names[0]] == nil {
+			groups[names[0]] = pflag.NewFlagSet("", pflag.ContinueOnError)
+		}
+		groups[names[0]].AddFlag(fl)
+	})
+	text := fmt.Sprintf("Usage:\n  %s\n\nExamples:\n%s\n\nFlags:\n%s", cmd.UseLine(), cmd.Example, general.FlagUsages())
+	for _, title := range slices.Sorted(maps.Keys(groups)) {
+		text += fmt.Sprintf("\n%s:\n%s", title, groups[title].FlagUsages())
+	}
+	if cmd.HasAvailableInheritedFlags() {
+		text += "\nGlobal Flags:\n" + cmd.InheritedFlags().FlagUsages()
+	}
+	_, err := io.WriteString(cmd.OutOrStderr(), text)
+	return err
 }
 
 // namespaceOptions are -n and -A.
