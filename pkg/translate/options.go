@@ -51,7 +51,7 @@ func (k *Kubernetes) optionProblems() []optionProblem {
 			bad("containerdVersion", "it chooses among Docker's packages, and runtimeSource is distribution: leave one of them out")
 		}
 	}
-	return out
+	return append(out, checkPatches(k)...)
 }
 
 // source is a place from where something is fetched, by the name of its field.

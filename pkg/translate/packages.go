@@ -3,7 +3,6 @@ package translate
 import (
 	"fmt"
 	"net/netip"
-	"regexp"
 	"strings"
 	"time"
 
@@ -191,18 +190,3 @@ func cniPackage(k *Kubernetes, separator string) string {
 	}
 	return "kubernetes-cni"
 }
-
-const (
-	taskInit        = "init"
-	taskJoin        = "join"
-	taskCredentials = "join.credentials"
-	kubeadmConfig   = "/etc/kubernetes/capplunder/kubeadm.yaml"
-	joinConfig      = "/run/capplunder/join.yaml"
-	tokenManifest   = "/run/capplunder/token.yaml" //nolint:gosec // a path, not what is there
-)
-
-var (
-	tokenIDForm = regexp.MustCompile(`^[a-z0-9]{6}$`)
-	tokenForm16 = regexp.MustCompile(`^[a-z0-9]{16}$`)
-	hashForm    = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
-)
