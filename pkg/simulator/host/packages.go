@@ -562,3 +562,22 @@ func cmdApk(c *call) int {
 	}
 	return 0
 }
+
+// Package is the installed version of a package, "" if it is not installed.
+func (h *Host) Package(name string) string { return h.installed(name).Version }
+
+// Changes is a text that differs when packages or services of the host do, for tests
+// that ask whether something was changed.
+func (h *Host) Changes() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var b strings.Builder
+	for _, n := range sortedKeys(h.sys.packages) {
+		fmt.Fprintf(&b, "package %s %+v\n", n, h.sys.packages[n])
+	}
+	for _, n := range sortedKeys(h.sys.units) {
+		u := h.sys.units[n]
+		fmt.Fprintf(&b, "unit %s enabled=%v active=%v masked=%v failed=%v\n", n, u.Enabled, u.Active, u.Masked, u.Failed)
+	}
+	return b.String()
+}
