@@ -150,7 +150,7 @@ func (b *bootstrapper) config(kind, name, status string) {
 	made, err := b.configs(kind).Create(b.t.Context(), u, metav1.CreateOptions{})
 	must(b.t, err)
 	if status != "" {
-		made.Object["status"] = map[string]any(given(b.t, status))
+		made.Object["status"] = given(b.t, status)
 		_, err = b.configs(kind).UpdateStatus(b.t.Context(), made, metav1.UpdateOptions{})
 		must(b.t, err)
 	}

@@ -25,6 +25,7 @@ const secretFormat = "format"
 // afresh: a Cluster API manager names the Secret in the Machine when a bootstrap
 // provider has written it (CAPI contract section 9).
 func (k *Kubernetes) BootstrapData(ctx context.Context, machine capi.Key) (*capi.BootstrapData, string, error) {
+	id := objectID{"Machine", machine}
 	m, err := k.fetch(ctx, k.machines(), machine)
 	switch {
 	case err != nil:
@@ -36,7 +37,7 @@ func (k *Kubernetes) BootstrapData(ctx context.Context, machine capi.Key) (*capi
 	if inline, _ := bootstrap["data"].(string); inline != "" { // v1alpha2
 		value, err := cloudconfig.Decode(inline)
 		if err != nil {
-			return nil, "", fmt.Errorf("Machine %s: spec.bootstrap.data: %w", machine, err)
+			return nil, "", fmt.Errorf("%s: spec.bootstrap.data: %w", id, err)
 		}
 		return &capi.BootstrapData{Format: capi.FormatCloudConfig, Value: value}, "", nil
 	}
@@ -44,7 +45,7 @@ func (k *Kubernetes) BootstrapData(ctx context.Context, machine capi.Key) (*capi
 	name, _ := bootstrap["dataSecretName"].(string)
 	if name == "" {
 		if config == nil {
-			return nil, "", fmt.Errorf("Machine %s: its spec.bootstrap names neither a Secret nor a configuration", machine)
+			return nil, "", fmt.Errorf("%s: spec.bootstrap names neither a Secret nor a configuration", id)
 		}
 		return nil, "waiting for " + k.provider(ctx, machine.Namespace, config, "to make the bootstrap data"), nil
 	}
@@ -60,7 +61,7 @@ func (k *Kubernetes) BootstrapData(ctx context.Context, machine capi.Key) (*capi
 	}
 	value := secret.Data[secretValue]
 	if len(value) == 0 {
-		return nil, "", fmt.Errorf("Machine %s: its bootstrap data, %s, has nothing under the key %q", machine, what, secretValue)
+		return nil, "", fmt.Errorf("%s: its bootstrap data, %s, has nothing under the key %q", id, what, secretValue)
 	}
 	return &capi.BootstrapData{Format: cmp.Or(string(secret.Data[secretFormat]), capi.FormatCloudConfig), Value: value}, "", nil
 }

@@ -91,7 +91,7 @@ func (k *Kubernetes) readPKI(ctx context.Context, cluster capi.Key) (capi.PKI, e
 		found[i] = capi.KeyPair{Cert: secret.Data[corev1.TLSCertKey], Key: secret.Data[corev1.TLSPrivateKeyKey]}
 		for _, key := range []string{corev1.TLSCertKey, corev1.TLSPrivateKeyKey} {
 			if len(secret.Data[key]) == 0 {
-				return fmt.Errorf("Cluster %s: %s has nothing under the key %q", cluster, what, key)
+				return fmt.Errorf("%s: %s has nothing under the key %q", objectID{"Cluster", cluster}, what, key)
 			}
 		}
 		return nil

@@ -47,10 +47,10 @@ func (l *Local) Kubeconfig(ctx context.Context, cluster capi.Key) (data []byte, 
 // take are refused, as path does.
 func (l *Local) clusterFile(dir string, cluster capi.Key) (string, error) {
 	if problems := validation.IsDNS1123Label(cluster.Namespace); len(problems) > 0 {
-		return "", fmt.Errorf("Cluster %q: the namespace is not a valid name: %s", cluster, problems[0])
+		return "", fmt.Errorf("%s of Cluster %q: the namespace is not a valid name: %s", dir, cluster, problems[0])
 	}
 	if problems := validation.IsDNS1123Subdomain(cluster.Name); len(problems) > 0 {
-		return "", fmt.Errorf("Cluster %q: not a valid name: %s", cluster, problems[0])
+		return "", fmt.Errorf("%s of Cluster %q: not a valid name: %s", dir, cluster, problems[0])
 	}
 	return filepath.Join(l.dir, "namespaces", cluster.Namespace, dir, cluster.Name), nil
 }
