@@ -54,9 +54,7 @@ func Packages(job string, t Target, k *Kubernetes, f Facts) (wire.Map, error) {
 		return wire.Map{}, err
 	}
 	b := newInstallMap(job, t, k)
-	for _, p := range k.optionProblems() {
-		b.check(p)
-	}
+	b.checkOptions(k)
 	b.network(k)
 	b.packageFiles(k)
 	if k.Hooks != nil && k.Hooks.Before != "" {
