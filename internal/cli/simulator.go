@@ -53,13 +53,16 @@ boot, install, reboot and run the commands they are sent on virtual disks;
 nothing can touch the machine it runs on. The plunderclient.yaml that it writes
 is what clients need, and is removed when the simulator ends.
 
-Faults are [MACHINE/]STEP=KIND[,times=N][,after=DURATION]. MACHINE is a MAC
-address, an IPv4 address, a host name or its beginning before a dash, or #N for
-the N-th machine from 0. Steps and their kinds:
+Faults are [MACHINE/]STEP=KIND[,skip=N][,times=N][,after=DURATION]. MACHINE is
+a MAC address, an IPv4 address, a host name or its beginning before a dash, or #N
+for the N-th machine from 0. Steps and their kinds:
   post, patch, delete, parlay, log   die drop lose hang fail crash
   install                            die hang fail
   ssh                                refuse lose hang fail stranger
-  action:NAME                        fail hang die reset crash`,
+  action:NAME                        fail hang die reset crash
+  run:PROGRAM [WORD...]              fail hang die reset crash
+  net:SERVER                         refuse lose fail hang
+  lock (of the package manager)      hold`,
 		Example: `  # In one terminal
   capplunder simulator --plunder-config plunderclient.yaml
 

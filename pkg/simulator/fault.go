@@ -22,12 +22,16 @@ const (
 	KindRefuse   = "refuse"
 	KindReset    = "reset"
 	KindStranger = "stranger"
+	KindHold     = "hold"
 )
 
 const (
 	stepInstall = "install"
 	stepSSH     = "ssh"
 	stepAction  = "action:" // + the beginning of a task's name
+	stepRun     = host.StepRun + ":"
+	stepNet     = host.StepNet + ":"
+	stepLock    = host.StepLock
 )
 
 // Fault is something that goes wrong at a step of a machine's way.
@@ -51,6 +55,16 @@ const (
 //
 // Step action:NAME (tasks whose name begins with NAME): fail (exit status 1), hang,
 // die (power is lost), reset, crash (of the server).
+//
+// Step run:PROGRAM [WORD...] (a program that runs on the machine, with arguments that
+// begin so, in this order; see host.Step.Is): fail (exit status 1), hang, die, reset,
+// crash. After passes first: the program does nothing.
+//
+// Step net:SERVER (a connection from the machine to a server of the outside, as
+// net:pkgs.k8s.io): refuse, lose (nothing answers), fail (the server answers 503), hang.
+//
+// Step lock: hold (another program has the package manager's lock, for After; for ever
+// without).
 type Fault struct {
 	// Machine is a MAC, an IPv4 address, a host name or its beginning before a dash
 	// ("worker" is worker-ab1cd), "#N" for the N-th machine of the rack from 0, or
@@ -58,7 +72,9 @@ type Fault struct {
 	Machine string
 	Step    string
 	Kind    string
-	// Times is how often it happens; 0 means every time.
+	// Skip is how often the step goes well before.
+	Skip int
+	// Times is how often it happens then; 0 means every time.
 	Times int
 	// After is how far into the step it happens.
 	After time.Duration
@@ -75,27 +91,37 @@ func faultKinds(step string) []string {
 		return []string{KindRefuse, KindLose, KindHang, KindFail, KindStranger}
 	case strings.HasPrefix(step, stepAction):
 		return []string{KindFail, KindHang, KindDie, KindReset, KindCrash}
+	case strings.HasPrefix(step, stepRun) && len(step) > len(stepRun):
+		return []string{KindFail, KindHang, KindDie, KindReset, KindCrash}
+	case strings.HasPrefix(step, stepNet) && len(step) > len(stepNet):
+		return []string{KindRefuse, KindLose, KindFail, KindHang}
+	case step == stepLock:
+		return []string{KindHold}
 	}
 	return nil
 }
 
-// ParseFault reads [MACHINE/]STEP=KIND[,times=N][,after=DURATION], for example
+// ParseFault reads [MACHINE/]STEP=KIND[,skip=N][,times=N][,after=DURATION], for example
 //
 //	worker/post=drop,times=1
 //	00:50:56:a5:11:20/install=hang
 //	192.168.1.123/ssh=stranger
-//	controlplane/action:kubeadm.init=die,times=1,after=3s
+//	controlplane/action:init=die,times=1,after=3s
+//	worker/run:apt-get install kubelet=fail,times=2
+//	net:pkgs.k8s.io=lose,skip=3
+//	lock=hold,times=1,after=2m
 func ParseFault(text string) (Fault, error) {
 	bad := func(format string, args ...any) (Fault, error) {
-		return Fault{}, fmt.Errorf("fault %q: %s; want [MACHINE/]STEP=KIND[,times=N][,after=DURATION]", text, fmt.Sprintf(format, args...))
+		return Fault{}, fmt.Errorf("fault %q: %s; want [MACHINE/]STEP=KIND[,skip=N][,times=N][,after=DURATION]", text, fmt.Sprintf(format, args...))
 	}
 	fields := strings.Split(text, ",")
-	place, kind, ok := strings.Cut(fields[0], "=")
-	if !ok {
+	i := strings.LastIndexByte(fields[0], '=')
+	if i < 0 {
 		return bad("there is no =")
 	}
+	place, kind := fields[0][:i], fields[0][i+1:]
 	f := Fault{Step: place, Kind: kind}
-	if m, step, ok := strings.Cut(place, "/"); ok && !strings.HasPrefix(m, stepAction) {
+	if m, step, ok := strings.Cut(place, "/"); ok && !slices.ContainsFunc([]string{stepAction, stepRun, stepNet}, func(p string) bool { return strings.HasPrefix(m, p) }) {
 		f.Machine, f.Step = m, step
 	}
 	for _, field := range fields[1:] {
@@ -106,10 +132,14 @@ func ParseFault(text string) (Fault, error) {
 			if f.Times, err = strconv.Atoi(value); err == nil && f.Times < 1 {
 				return bad("times is %d, want 1 or more", f.Times)
 			}
+		case "skip":
+			if f.Skip, err = strconv.Atoi(value); err == nil && f.Skip < 1 {
+				return bad("skip is %d, want 1 or more", f.Skip)
+			}
 		case "after":
 			f.After, err = time.ParseDuration(value)
 		default:
-			return bad("%q is neither times nor after", name)
+			return bad("%q is none of skip, times, after", name)
 		}
 		if err != nil {
 			return bad("%s: %v", name, err)
@@ -125,7 +155,7 @@ func (f Fault) check() error {
 	kinds := faultKinds(f.Step)
 	switch {
 	case kinds == nil:
-		return fmt.Errorf("there is no step %q (there are post, patch, delete, parlay, log, install, ssh, action:TASK)", f.Step)
+		return fmt.Errorf("there is no step %q (there are post, patch, delete, parlay, log, install, ssh, action:TASK, run:PROGRAM, net:SERVER, lock)", f.Step)
 	case !slices.Contains(kinds, f.Kind):
 		return fmt.Errorf("step %s has no %q (it has %s)", f.Step, f.Kind, strings.Join(kinds, ", "))
 	case f.After < 0:
@@ -139,6 +169,9 @@ func (f Fault) String() string {
 	s := f.Step + "=" + f.Kind
 	if f.Machine != "" {
 		s = f.Machine + "/" + s
+	}
+	if f.Skip > 0 {
+		s += ",skip=" + strconv.Itoa(f.Skip)
 	}
 	if f.Times > 0 {
 		s += ",times=" + strconv.Itoa(f.Times)
@@ -171,25 +204,76 @@ func (f Fault) concerns(x subject) bool {
 	}
 }
 
-// faultState is a fault and how often it happened.
+// faultState is a fault and how often its step came, up to the last time it happens.
+// Server.faultMu guards it.
 type faultState struct {
 	Fault
 
 	used int
 }
 
+// due counts a step and says whether the fault happens at it.
+func (f *faultState) due() bool {
+	if f.Times > 0 && f.used >= f.Skip+f.Times {
+		return false
+	}
+	f.used++
+	return f.used > f.Skip
+}
+
 // fault is the first fault that is due at a step for x, of one of these kinds (any
 // when none is given), and counts it. Call with mu held.
 func (s *Server) fault(step string, x subject, kinds ...string) *Fault {
+	s.faultMu.Lock()
+	defer s.faultMu.Unlock()
 	for _, f := range s.faults {
 		here := f.Step == step || strings.HasPrefix(f.Step, stepAction) && strings.HasPrefix(step, f.Step)
-		if !here || len(kinds) > 0 && !slices.Contains(kinds, f.Kind) || f.Times > 0 && f.used >= f.Times || !f.concerns(x) {
-			continue
+		if here && (len(kinds) == 0 || slices.Contains(kinds, f.Kind)) && f.concerns(x) && f.due() {
+			return &f.Fault
 		}
-		f.used++
-		return &f.Fault
 	}
 	return nil
+}
+
+// sabotage has the faults of programs, connections and locks happen on a host. It must
+// not wait for Server.mu: whoever has that may wait for the host to end.
+func (s *Server) sabotage(h *host.Host, x subject) {
+	h.Sabotage(func(step host.Step) *host.Trouble {
+		s.faultMu.Lock()
+		defer s.faultMu.Unlock()
+		for _, f := range s.faults {
+			pattern := f.Step
+			if pattern == stepLock {
+				pattern += ":*"
+			}
+			if step.Is(pattern) && f.concerns(x) && f.due() {
+				return s.trouble(f.Fault, x)
+			}
+		}
+		return nil
+	})
+}
+
+// trouble is what a fault does to a program or a connection.
+func (s *Server) trouble(f Fault, x subject) *host.Trouble {
+	const noAnswer, serverError = 28, 22 // of curl
+	t := &host.Trouble{After: f.After}
+	switch f.Kind {
+	case KindFail:
+		t.Exit, t.Text = 1, "simulated: "+f.String()
+		if strings.HasPrefix(f.Step, stepNet) {
+			t.Exit, t.Text = serverError, ""
+		}
+	case KindLose:
+		t.Exit = noAnswer
+	case KindHang:
+		t.Hang = true
+	case KindHold:
+		t.Hang = f.After == 0
+	case KindDie, KindReset, KindCrash:
+		t.Do = func() { s.strike(f.Kind, target{address: x.address}, func() {}) }
+	}
+	return t
 }
 
 // Inject adds a fault to a running server.
@@ -199,7 +283,9 @@ func (s *Server) Inject(f Fault) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.faultMu.Lock()
 	s.faults = append(s.faults, &faultState{Fault: f})
+	s.faultMu.Unlock()
 	s.inviteStrangers()
 	return nil
 }
@@ -209,6 +295,8 @@ func (s *Server) Inject(f Fault) error {
 func (s *Server) Heal() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.faultMu.Lock()
+	defer s.faultMu.Unlock()
 	s.faults = nil
 }
 

@@ -17,12 +17,16 @@ import (
 
 func TestParseFault(t *testing.T) {
 	for text, want := range map[string]Fault{
-		"post=die":                            {Step: "post", Kind: "die"},
-		"worker/post=drop,times=1":            {Machine: "worker", Step: "post", Kind: "drop", Times: 1},
-		"00:50:56:a5:11:20/install=hang":      {Machine: macA, Step: "install", Kind: "hang"},
-		"192.168.1.123/ssh=stranger":          {Machine: ipA, Step: "ssh", Kind: "stranger"},
-		"#1/action:kubeadm.init=die,after=3s": {Machine: "#1", Step: "action:kubeadm.init", Kind: "die", After: 3 * time.Second},
-		"action:a/b=fail":                     {Step: "action:a/b", Kind: "fail"},
+		"post=die":                                                {Step: "post", Kind: "die"},
+		"worker/post=drop,times=1":                                {Machine: "worker", Step: "post", Kind: "drop", Times: 1},
+		"00:50:56:a5:11:20/install=hang":                          {Machine: macA, Step: "install", Kind: "hang"},
+		"192.168.1.123/ssh=stranger":                              {Machine: ipA, Step: "ssh", Kind: "stranger"},
+		"#1/action:kubeadm.init=die,after=3s":                     {Machine: "#1", Step: "action:kubeadm.init", Kind: "die", After: 3 * time.Second},
+		"action:a/b=fail":                                         {Step: "action:a/b", Kind: "fail"},
+		"cp/run:apt-get install kubelet=1.34=fail,skip=2,times=1": {Machine: "cp", Step: "run:apt-get install kubelet=1.34", Kind: "fail", Skip: 2, Times: 1},
+		"run:dd of=/dev/sda=die":                                  {Step: "run:dd of=/dev/sda", Kind: "die"},
+		"net:pkgs.k8s.io=lose":                                    {Step: "net:pkgs.k8s.io", Kind: "lose"},
+		"lock=hold,times=1,after=2m0s":                            {Step: "lock", Kind: "hold", Times: 1, After: 2 * time.Minute},
 	} {
 		got, err := ParseFault(text)
 		if err != nil || got != want {
@@ -38,6 +42,9 @@ func TestParseFault(t *testing.T) {
 		"worker/dance=die":     `no step "dance"`,
 		"post=stranger":        "it has die, drop, lose, hang, fail, crash",
 		"post=die,times=0":     "want 1 or more",
+		"post=die,skip=0":      "want 1 or more",
+		"run:=die":             `no step "run:"`,
+		"net:x=hold":           "it has refuse, lose, fail, hang",
 		"post=die,times=often": "times",
 		"post=die,after=now":   "after",
 		"post=die,after=-1s":   "negative",

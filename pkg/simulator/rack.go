@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -39,6 +40,7 @@ type machine struct {
 	// Installing is what the running installer was told; Installed what is on the disk.
 	Installing wire.HostConfig
 	Installed  wire.HostConfig
+	System     string // the host profile that the last installer was for
 	Installs   int    // how often an installation was finished
 	Doom       string // KindDie or KindHang: what Next will bring instead of the end of the installation
 
@@ -219,6 +221,7 @@ func (s *Server) networkBoot(m *machine, at, until time.Time) {
 	case bootInstallerAsks:
 		m.Phase = phaseStuck
 	case bootInstaller:
+		m.System = s.system(m.MAC, name)
 		s.install(m, answers, at)
 	}
 	if free {
@@ -334,6 +337,19 @@ func (s *Server) script(mac, name string) (bootKind, wire.HostConfig) {
 	return bootNothing, wire.HostConfig{}
 }
 
+// system is the host profile that a machine's boot configuration installs.
+func (s *Server) system(mac, name string) string {
+	b := wire.BootConfig{ConfigName: name}
+	if own, has := s.mem.Scripts[dashed(mac)]; has && s.cfg.Version != VersionV05 {
+		b = own.Boot
+	}
+	profile := s.cfg.Profile
+	if profile == "" && b.Type() == "kickstart" {
+		profile = host.ProfileRocky9
+	}
+	return cmp.Or(s.cfg.Profiles[b.ConfigName], profile, host.ProfileNoble)
+}
+
 // installed ends an installation: the disk is new, and the machine is up.
 func (s *Server) installed(m *machine, at time.Time) {
 	doom := m.Doom
@@ -357,7 +373,7 @@ func (s *Server) installed(m *machine, at time.Time) {
 	m.Installed, m.Installing = m.Installing, wire.HostConfig{}
 	m.host = host.New(host.Config{
 		MAC: m.MAC, Address: m.Installed.Address, HostName: m.Installed.Hostname, User: m.Installed.Username,
-		Disk: s.cfg.Disk, Seed: s.cfg.Seed + int64(m.Installs), Profile: s.cfg.Profile,
+		Disk: s.cfg.Disk, Seed: s.cfg.Seed + int64(m.Installs), Profile: m.System, Packages: s.cfg.Packages, Proxy: s.cfg.Proxy,
 		KubernetesTime: s.cfg.KubernetesInstall, World: s.world,
 	})
 	s.watch(m)
@@ -367,6 +383,7 @@ func (s *Server) installed(m *machine, at time.Time) {
 func (s *Server) watch(m *machine) {
 	h := m.host
 	s.saving.touch(m.MAC)
+	s.sabotage(h, m.names())
 	h.OnReset(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -89,8 +89,16 @@ type Config struct {
 	// Faults are what goes wrong on purpose.
 	Faults []Fault
 
-	// Profile is the system that is installed: see host.Config.
+	// Profile is the system that is installed, one of host.Profiles; by default
+	// host.ProfileRocky9 by a boot configuration of type kickstart, and
+	// host.ProfileNoble by all others.
 	Profile string
+	// Profiles are the systems that single boot configurations install, by their names.
+	Profiles map[string]string
+	// Packages are on every machine from the beginning, and Proxy is the only way out of
+	// its network: see host.Config.
+	Packages []string
+	Proxy    string
 	// Disk are the disks of every machine; default as in host.Config.
 	Disk []host.DiskConfig
 	// Hosts answer SSH at an address instead of the rack's own machines.
@@ -192,6 +200,7 @@ type Server struct {
 	mem       *memory
 	machines  []*machine
 	strangers map[string]*host.Host // by address
+	faultMu   sync.Mutex            // guards faults; taken after mu
 	faults    []*faultState
 	writers   int // deployment writes under way, see Config.RaceWindow
 	overlaps  int // how many of them overlapped so far

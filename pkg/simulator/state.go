@@ -156,9 +156,11 @@ func (s *Server) write0600(path string) error {
 	for a, h := range s.strangers {
 		saved.Strangers[a] = h.Snapshot()
 	}
+	s.faultMu.Lock()
 	for _, f := range s.faults {
 		saved.Faults[f.String()] += f.used
 	}
+	s.faultMu.Unlock()
 	data, err := json.Marshal(saved)
 	if err != nil {
 		return fmt.Errorf("simulated rack: %w", err)
