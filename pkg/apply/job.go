@@ -232,7 +232,7 @@ func (r *run) followJob(ctx context.Context, j job, id string) (wire.Log, error)
 		case p.failed != nil && len(p.entries) == 1 && neverConnected(p.failed.Error):
 			return "", &dialError{p.failed.Error}
 		case p.failed != nil:
-			return "", &actionError{translate.Explain(*p.failed)}
+			return "", &actionError{translate.ExplainIn(last, id, *p.failed)}
 		case len(p.entries) == len(actions):
 			return "", nil
 		case len(p.entries) < seen:

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,6 +33,8 @@ const (
 
 	// ciDir is where a bundle brings what the actions read; it goes when they are done.
 	ciDir = "/run/capplunder/ci/"
+	// ciRan is the last line of ci.run.
+	ciRan = "capplunder-bootstrap ran"
 )
 
 // BootstrapOf is the bootstrap data that came with a Machine, as text; nil if it has
@@ -45,14 +48,14 @@ func BootstrapOf(m *capi.Machine) (*capi.BootstrapData, error) {
 	}
 	text, err := cloudconfig.Decode(m.BootstrapData)
 	if err != nil {
-		return nil, fmt.Errorf("spec.bootstrap.data of Machine %s: %w", m.Key, err)
+		return nil, fmt.Errorf("Machine %s: %w", m.Key, err)
 	}
 	return &capi.BootstrapData{Format: capi.FormatCloudConfig, Value: text}, nil
 }
 
 // checkBootstrap looks at the bootstrap data that came with a Machine, before anything
 // is done. Data that is still to come is checked when it is there.
-func checkBootstrap(m *capi.Machine, k *Kubernetes, _ Options) error {
+func checkBootstrap(m *capi.Machine, k *Kubernetes) error {
 	data, err := BootstrapOf(m)
 	if err != nil || data == nil {
 		return err
@@ -391,57 +394,67 @@ func sudoers(users []cloudconfig.User) string {
 	return s.String()
 }
 
-var runcmdForm = regexp.MustCompile(`(?m)^capplunder-runcmd ([0-9]+)/([0-9]+) rc=([0-9]+)\r?$`)
-
 // ReadBootstrap is nil when the bootstrap data made the host a node. Otherwise the error
 // names the commands that failed by their number, for their text may be secret.
 func ReadBootstrap(l wire.Log, job string) error {
-	e, _ := entry(l, TaskName(taskCICheck, job))
-	if strings.Contains(e.Entry, "capplunder-bootstrap ok") || strings.Contains(e.Entry, "capplunder-bootstrap already") {
+	check, _ := entry(l, TaskName(taskCICheck, job))
+	if strings.Contains(check.Entry, "capplunder-bootstrap ok") || strings.Contains(check.Entry, "capplunder-bootstrap already") {
 		return nil
 	}
-	for _, failed := range l.Entries {
-		if failed.Error != "" && failed.Task != TaskName(taskCICheck, job) && strings.HasSuffix(failed.Task, "#"+job) && !strings.HasPrefix(failed.Task, taskCINTP+"#") {
-			return errors.New(Explain(failed))
+	run, ok := entry(l, TaskName(taskCIRun, job))
+	for _, e := range l.Entries {
+		if e.Error != "" && e.Task != check.Task && e.Task != TaskName(taskCINTP, job) && strings.HasSuffix(e.Task, TaskName("", job)) {
+			return errors.New(Explain(e))
 		}
 	}
-	run, ok := entry(l, TaskName(taskCIRun, job))
 	if !ok {
-		return errors.New(Explain(e))
+		return errors.New(Explain(check))
 	}
+	out := Mask(readable(run.Entry))
+	text := "the bootstrap data did not make the machine a node: " + strings.Join(failedCommands(out), ", ") + Likely(out)
+	tail := slices.DeleteFunc(strings.Split(out, "\n"), func(line string) bool { return strings.HasPrefix(line, "capplunder-runcmd ") || line == ciRan || line == "" })
+	if len(tail) > 0 {
+		text += "; its output ends: " + strings.Join(tail[max(0, len(tail)-lastLines):], " | ")
+	}
+	return errors.New(text + "; the whole log is " + fullLog(taskCIRun) + " on the machine")
+}
+
+var runcmdForm = regexp.MustCompile(`(?m)^capplunder-runcmd ([0-9]{1,4})/([0-9]{1,4}) rc=([0-9]{1,3})$`)
+
+// failedCommands are the commands that failed or never ended, by what the script said.
+func failedCommands(out string) []string {
 	var failed []string
-	ended, last, of := map[string]bool{}, 0, 0
-	for _, m := range runcmdForm.FindAllStringSubmatch(run.Entry, -1) {
+	ended := map[string]bool{}
+	last, of := 0, 0
+	for _, m := range runcmdForm.FindAllStringSubmatch(out, -1) {
 		if ended[m[1]] {
-			continue
+			continue // it is in the summary, and again in the log's last lines
 		}
 		ended[m[1]] = true
 		n, _ := strconv.Atoi(m[1])
-		of, _ = strconv.Atoi(m[2])
 		last = max(last, n)
+		of, _ = strconv.Atoi(m[2])
 		if m[3] != "0" {
-			failed = append(failed, fmt.Sprintf("command %s of %s ended with status %s", m[1], m[2], m[3]))
+			failed = append(failed, fmt.Sprintf("command %s of %s (runcmd) ended with status %s", m[1], m[2], m[3]))
 		}
 	}
 	switch {
 	case of == 0:
-		failed = append(failed, "its first command never ended")
+		failed = append(failed, "its first command (runcmd) did not come to its end")
 	case last < of:
-		failed = append(failed, fmt.Sprintf("command %d of %d never ended", last+1, of))
+		failed = append(failed, fmt.Sprintf("command %d of %d (runcmd) did not come to its end", last+1, of))
 	case len(failed) == 0:
-		failed = append(failed, "all its commands ended well, yet the machine is not a node")
+		failed = append(failed, "its commands ended well, but it is not marked as done")
 	}
-	out := Mask(strings.TrimSpace(run.Entry))
-	lines := strings.Split(runcmdForm.ReplaceAllString(out, ""), "\n")
-	var tail []string
-	for _, line := range lines {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "capplunder-") {
-			tail = append(tail, line)
+	return failed
+}
+
+// ExplainIn is Explain with what the job's other entries say, where one alone says little.
+func ExplainIn(l wire.Log, job string, e wire.LogEntry) string {
+	if e.Task == TaskName(taskCICheck, job) {
+		if err := ReadBootstrap(l, job); err != nil {
+			return err.Error()
 		}
 	}
-	text := "the bootstrap data did not make the machine a node: " + strings.Join(failed, ", ") + " (runcmd)" + Likely(out)
-	if len(tail) > 0 {
-		text += "; its output ends: " + strings.Join(tail[max(0, len(tail)-lastLines):], " | ")
-	}
-	return errors.New(text + "; the full log is /var/log/capplunder/bootstrap.log on the machine")
+	return Explain(e)
 }

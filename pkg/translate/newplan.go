@@ -117,6 +117,9 @@ func bootstrapProblems(m *capi.Machine, k *Kubernetes, opts Options) []capi.Prob
 		return []capi.Problem{problem(m, "spec.bootstrap.configRef", fmt.Sprintf(
 			"there is no bootstrap provider here that writes the data: give its Secret among the files, or the data with --bootstrap-data %s=FILE, or set spec.bootstrap.dataSecretName: \"\" and capplunder runs kubeadm itself", m.Name))}
 	}
+	if err := checkBootstrap(m, k); err != nil {
+		return []capi.Problem{problem(m, "spec.bootstrap", err.Error())}
+	}
 	return nil
 }
 
