@@ -412,7 +412,9 @@ func ReadBootstrap(l wire.Log, job string) error {
 	}
 	out := Mask(readable(run.Entry))
 	text := "the bootstrap data did not make the machine a node: " + strings.Join(failedCommands(out), ", ") + Likely(out)
-	tail := slices.DeleteFunc(strings.Split(out, "\n"), func(line string) bool { return strings.HasPrefix(line, "capplunder-runcmd ") || line == ciRan || line == "" })
+	tail := slices.DeleteFunc(strings.Split(out, "\n"), func(line string) bool {
+		return strings.HasPrefix(line, "capplunder-runcmd ") || line == ciRan || line == ""
+	})
 	if len(tail) > 0 {
 		text += "; its output ends: " + strings.Join(tail[max(0, len(tail)-lastLines):], " | ")
 	}
