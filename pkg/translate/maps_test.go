@@ -292,7 +292,7 @@ func TestKeyLines(t *testing.T) {
 		want, never  []string
 	}{
 		{"v1.34-noble", "packages", []string{
-			"https://pkgs.k8s.io/core:/stable:/v1.34/deb/ /", "for x in 'https://pkgs.k8s.io/core:/stable:/v1.37/deb/Release.key' ", `"kubelet=1.34.1-*"`, "containerd.io", "SystemdCgroup = true",
+			"https://pkgs.k8s.io/core:/stable:/v1.34/deb/ /", "set -- 'https://pkgs.k8s.io/core:/stable:/v1.37/deb/Release.key' ", `"kubelet=1.34.1-*"`, "containerd.io", "SystemdCgroup = true",
 			"apt-mark hold kubelet kubeadm kubectl kubernetes-cni cri-tools",
 		}, []string{"docker-ce"}},
 		{"v1.34-noble", "init", []string{"apiVersion: kubeadm.k8s.io/v1beta4", "- name: node-ip\n", "criSocket: unix:///run/containerd/containerd.sock", "controlPlaneEndpoint: 192.168.1.123:6443", "/run/capplunder/kubeadm.yaml 0600 root"},

@@ -23,6 +23,9 @@ func machine(name, version string, controlPlane bool) *capi.Machine {
 	}
 }
 
+// someData is bootstrap data in base64, as v1alpha2 has it.
+const someData = "I2Nsb3VkLWNvbmZpZwpydW5jbWQ6Ci0ga3ViZWFkbSBqb2luIC0tY29uZmlnIC9ydW4va3ViZWFkbS9rdWJlYWRtLWpvaW4tY29uZmlnLnlhbWwK"
+
 func TestNewPlanOrder(t *testing.T) {
 	plan, err := translate.NewPlan(&capi.Set{Machines: []*capi.Machine{machine("a", "v1.34.1", false), machine("z", "v1.34.1", true)}}, translate.Options{})
 	if err != nil {
@@ -57,7 +60,7 @@ func TestNewPlanSkipKubernetes(t *testing.T) {
 func TestNewPlanRefusals(t *testing.T) {
 	old, named, none, odd := machine("old", "v1.14.2", false), machine("named", "v1.34.1", false), machine("none", "", false), machine("odd", "v1.34.1", false)
 	named.BootstrapConfig = true
-	none.BootstrapData = "I2Nsb3VkLWNvbmZpZw=="
+	none.BootstrapData = someData
 	odd.Infra.Spec.Runtime = capi.RuntimeDocker
 	odd.Infra.Spec.Repo = &capi.PackageRepo{Base: "https://user@mirror.example/k8s"}
 	set := &capi.Set{Machines: []*capi.Machine{old, named, none, odd, machine("cp1", "v1.34.1", true), machine("cp2", "v1.34.1", true), machine("new", "v2.0.0", false), machine("ancient", "v1.12.0", false)}}
@@ -96,17 +99,17 @@ func TestNewPlanBootstrapped(t *testing.T) {
 		providers bool
 		want      []event.Step
 	}{
-		{"inline", func(m *capi.Machine) { m.BootstrapData = "I2Nsb3VkLWNvbmZpZwo=" }, false, all()},
+		{"inline", func(m *capi.Machine) { m.BootstrapData = someData }, false, all()},
 		{"a Secret", func(m *capi.Machine) { m.DataSecretName = &secret }, false, all()},
 		{"beside it", func(m *capi.Machine) {
-			m.GivenBootstrap, m.BootstrapConfig = &capi.BootstrapData{Value: []byte("#cloud-config\n")}, true
+			m.GivenBootstrap, m.BootstrapConfig = &capi.BootstrapData{Value: []byte("#cloud-config\nruncmd:\n- kubeadm init\n")}, true
 		}, false, all()},
 		{"to come", func(m *capi.Machine) { m.BootstrapConfig = true }, true, all()},
 		{"everything on the image", func(m *capi.Machine) {
-			m.BootstrapData, m.Version, m.Infra.Spec.SkipInstall = "I2Nsb3VkLWNvbmZpZwo=", "", &on
+			m.BootstrapData, m.Version, m.Infra.Spec.SkipInstall = someData, "", &on
 		}, false, slices.Delete(all(), 3, 4)},
 		{"everything on the image, but a script", func(m *capi.Machine) {
-			m.BootstrapData, m.Infra.Spec.SkipInstall, m.Infra.Spec.Hooks = "I2Nsb3VkLWNvbmZpZwo=", &on, &capi.Hooks{Before: "true"}
+			m.BootstrapData, m.Infra.Spec.SkipInstall, m.Infra.Spec.Hooks = someData, &on, &capi.Hooks{Before: "true"}
 		}, false, all()},
 		{"kubeadm is ours", func(m *capi.Machine) { m.BootstrapConfig, m.DataSecretName = true, &empty }, false,
 			[]event.Step{event.StepHardware, event.StepDeployment, event.StepOS, event.StepPackages, event.StepInit, event.StepNode, event.StepRecord}},

@@ -177,7 +177,7 @@ const (
 	// packagesBase is where Kubernetes packages are published, one repository per minor.
 	packagesBase = "https://pkgs.k8s.io/core:/stable:"
 	// keyScript fetches the signing key to $R/key.asc from the first URL that has it.
-	keyScript = `u=; for x in {{KEYS}}; do if get "$x" >$R/key.asc; then u=$x; break; fi; done; [ -n "$u" ] || { echo 'capplunder-error no repository key'; exit 1; }
+	keyScript = `u=; set -- {{KEYS}}; for x; do if get "$x" >$R/key.asc; then u=$x; break; fi; done; [ -n "$u" ] || { echo 'capplunder-error no repository key'; exit 1; }
 `
 )
 

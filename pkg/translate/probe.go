@@ -61,7 +61,7 @@ func PortProbe(job, logHost string, addresses []string) (wire.Map, error) {
 	if err := addresses4(append([]string{logHost}, addresses...)...); err != nil {
 		return wire.Map{}, err
 	}
-	script := fmt.Sprintf("for a in %s; do (timeout %d bash -c 'exec 3<>/dev/tcp/$0/22' $a 2>/dev/null && echo capplunder-open $a) & done; wait; echo capplunder-ports done",
+	script := fmt.Sprintf("set -- %s; for a; do (timeout %d bash -c 'exec 3<>/dev/tcp/$0/22' $a 2>/dev/null && echo capplunder-open $a) & done; wait; echo 'capplunder-ports done'",
 		strings.Join(addresses, " "), portWait)
 	return wire.Map{Deployments: []wire.MapDeployment{{
 		Name: TaskName("capplunder "+taskPorts, job), Hosts: []string{logHost},
@@ -137,7 +137,7 @@ case $(readlink -f "$b") in */usb[0-9]*) f=$f,usb;; */session[0-9]*|*/rport-*|*/
 for r in $roots; do [ "$r" = "$n" ] && f=$f,root; done; case " $(echo $held) " in *" $n "*) f=$f,mounted;; esac
 id=-; for k in wwid device/wwid serial device/serial; do [ -r "$b/$k" ] && read -r id <"$b/$k" && [ -n "$id" ] && break; id=-; done
 echo "capplunder-disk dev=/dev/$(echo "$n" | tr '!' /) bytes=$((sz*512)) flags=${f#,} id=$(echo "$id" | tr -s ' ' _)"; done
-echo capplunder-probe done`
+echo "capplunder-probe done"`
 
 // ReadHostProbe reads one host's answer; done is false while it is not there. err
 // is why the host could not be asked (it does not listen, SSH refused the key).

@@ -40,9 +40,9 @@ type installVector struct {
 
 // Planted secrets: they are in no command.
 const (
-	plantedPassword = "PlAnTeD-password"
-	plantedHook     = "PlAnTeD-hook"
-	plantedToken    = "plantedplantedpl"
+	vectorPassword = "PlAnTeD-password"
+	vectorHook     = "PlAnTeD-hook"
+	vectorToken    = "plantedplantedpl"
 )
 
 var vectorKey = strings.Repeat("5ec1e7", 11)[:64] //nolint:gochecknoglobals // a constant
@@ -83,7 +83,7 @@ func installVectors() []installVector {
 			name: "1 noble, alone", version: "v1.34.1", on: noble(), role: "init",
 			must: map[string][]string{
 				"packages": {
-					"https://pkgs.k8s.io/core:/stable:/v1.34/deb/ /", "for x in 'https://pkgs.k8s.io/core:/stable:/v1.37/deb/Release.key' ", `"kubelet=1.34.1-*"`, "containerd.io; apt-mark hold containerd.io",
+					"https://pkgs.k8s.io/core:/stable:/v1.34/deb/ /", "set -- 'https://pkgs.k8s.io/core:/stable:/v1.37/deb/Release.key' ", `"kubelet=1.34.1-*"`, "containerd.io; apt-mark hold containerd.io",
 					"[ \"$(printf '%s\\n' 1.6.0 ", "SystemdCgroup = true", "ufw disable",
 				},
 			},
@@ -108,14 +108,14 @@ func installVectors() []installVector {
 		},
 		{
 			name: "5 bookworm, an ended minor", version: "v1.27.16", on: bookworm(), role: "worker",
-			must: m("packages", "for x in 'https://pkgs.k8s.io/core:/stable:/v1.37/deb/Release.key' 'https://pkgs.k8s.io/core:/stable:/v1.27/deb/Release.key'", "/v1.27/deb/ /"),
+			must: m("packages", "set -- 'https://pkgs.k8s.io/core:/stable:/v1.37/deb/Release.key' 'https://pkgs.k8s.io/core:/stable:/v1.27/deb/Release.key'", "/v1.27/deb/ /"),
 		},
 		{
 			name: "6 bionic, v1.14 from a mirror", version: "v1.14.2", on: bionic(), role: "init",
 			options: func(p *capi.PlunderMachineSpec, _ *capi.PlunderClusterSpec) {
 				p.Repo, p.DockerVersion = aptMirror, "18.06.1~ce~3-0~ubuntu"
 			},
-			must:    m("packages", mirrorLine, "for x in 'https://mirror.example/kubernetes.key'; do", "'docker-ce=18.06.1~ce~3-0~ubuntu'; apt-mark hold docker-ce\n", `"kubelet=1.14.2-*"`, `"kubernetes-cni=0.7.5-*"`, "native.cgroupdriver=systemd"),
+			must:    m("packages", mirrorLine, "set -- 'https://mirror.example/kubernetes.key'; for x", "'docker-ce=18.06.1~ce~3-0~ubuntu'; apt-mark hold docker-ce\n", `"kubelet=1.14.2-*"`, `"kubernetes-cni=0.7.5-*"`, "native.cgroupdriver=systemd"),
 			mustNot: m("packages", "docker-ce-cli", "pkgs.k8s.io", "SystemdCgroup"),
 		},
 		{
@@ -175,16 +175,16 @@ func installVectors() []installVector {
 			options: func(p *capi.PlunderMachineSpec, _ *capi.PlunderClusterSpec) {
 				p.Repo, p.RuntimeMirror, p.ImageRepository = &capi.PackageRepo{Base: "https://mirror.example/k8s/"}, "https://mirror.example/docker/", "registry.example:5000/kubernetes"
 				p.ContainerdVersion = "1.7.28-3.1.el9"
-				p.Proxy = &capi.Proxy{HTTP: "http://me:" + plantedPassword + "@proxy.example:3128", HTTPS: "http://proxy.example:3128", NoProxy: []string{"mirror.example", "10.96.0.0/12"}}
+				p.Proxy = &capi.Proxy{HTTP: "http://me:" + vectorPassword + "@proxy.example:3128", HTTPS: "http://proxy.example:3128", NoProxy: []string{"mirror.example", "10.96.0.0/12"}}
 			},
 			must: map[string][]string{
 				"packages": {
-					"'https://mirror.example/k8s/v1.34/rpm/'", "for x in 'https://mirror.example/k8s/v1.37/rpm/repodata/repomd.xml.key' ", "get -o $R/docker-ce.repo 'https://mirror.example/docker'/linux/centos/docker-ce.repo",
+					"'https://mirror.example/k8s/v1.34/rpm/'", "set -- 'https://mirror.example/k8s/v1.37/rpm/repodata/repomd.xml.key' ", "get -o $R/docker-ce.repo 'https://mirror.example/docker'/linux/centos/docker-ce.repo",
 					"'s|https://download.docker.com|''https://mirror.example/docker''|g'", "Y install --allowerasing 'containerd.io-1.7.28-3.1.el9'",
 					"kubeadm config images list --kubernetes-version v1.34.1 --image-repository 'registry.example:5000/kubernetes'", "sandbox_image", "sha256sum <$E/proxy.env",
 				},
 				"packages.files": {
-					"/etc/kubernetes/capplunder/proxy.env 0600 root", "http_proxy='http://me:" + plantedPassword + "@proxy.example:3128'\n", "HTTPS_PROXY='http://proxy.example:3128'\n",
+					"/etc/kubernetes/capplunder/proxy.env 0600 root", "http_proxy='http://me:" + vectorPassword + "@proxy.example:3128'\n", "HTTPS_PROXY='http://proxy.example:3128'\n",
 					"NO_PROXY='localhost,127.0.0.1,::1,192.168.1.123,10.244.0.0/16,10.96.0.0/12,.svc,.cluster.local,mirror.example'\n",
 					"/etc/systemd/system/containerd.service.d/capplunder-proxy.conf 0644 root\n[Service]\nEnvironmentFile=/etc/kubernetes/capplunder/proxy.env\n",
 				},
@@ -199,7 +199,7 @@ func installVectors() []installVector {
 		},
 		{
 			name: "18 a minor that is not known yet", version: "v1.39.2", on: noble(), role: "worker",
-			must:    m("packages", "/v1.39/deb/ /", "for x in 'https://pkgs.k8s.io/core:/stable:/v1.39/deb/Release.key'; do", "2.0.0"),
+			must:    m("packages", "/v1.39/deb/ /", "set -- 'https://pkgs.k8s.io/core:/stable:/v1.39/deb/Release.key'; for x", "2.0.0"),
 			mustNot: m("packages", "v1.37"),
 		},
 		{
@@ -219,21 +219,25 @@ func installVectors() []installVector {
 		},
 		{
 			name: "21a rhel 9 has no containerd", version: "v1.34.1", on: rhel9(), role: "worker", refused: "rhel 9.4 has no containerd in its own repositories", planned: true,
-			options: func(p *capi.PlunderMachineSpec, _ *capi.PlunderClusterSpec) { p.RuntimeSource = capi.SourceDistribution },
+			options: func(p *capi.PlunderMachineSpec, _ *capi.PlunderClusterSpec) {
+				p.RuntimeSource = capi.SourceDistribution
+			},
 		},
 		{
 			name: "21b fedora has one", version: "v1.34.1", on: fedora(), role: "worker",
-			options: func(p *capi.PlunderMachineSpec, _ *capi.PlunderClusterSpec) { p.RuntimeSource = capi.SourceDistribution },
-			must:    m("packages", "Y install containerd\n"), mustNot: m("packages", "docker"),
+			options: func(p *capi.PlunderMachineSpec, _ *capi.PlunderClusterSpec) {
+				p.RuntimeSource = capi.SourceDistribution
+			},
+			must: m("packages", "Y install containerd\n"), mustNot: m("packages", "docker"),
 		},
 		{
 			name: "22 trixie, hooks, a fixed containerd", version: "v1.36.4", on: trixie(), role: "init",
 			options: func(p *capi.PlunderMachineSpec, _ *capi.PlunderClusterSpec) {
-				p.Hooks, p.ContainerdVersion = &capi.Hooks{Before: "echo " + plantedHook, After: "echo after " + plantedHook}, "2.2.1"
+				p.Hooks, p.ContainerdVersion = &capi.Hooks{Before: "echo " + vectorHook, After: "echo after " + vectorHook}, "2.2.1"
 			},
 			must: map[string][]string{
 				"packages":       {"'containerd.io=2.2.1-*'", "px timeout 1800 sh $h", "hook-before.done"},
-				"packages.files": {"/run/capplunder/hook-before 0700 root\necho " + plantedHook},
+				"packages.files": {"/run/capplunder/hook-before 0700 root\necho " + vectorHook},
 			},
 			mustNot: m("packages.files", "echo after"),
 		},
@@ -257,7 +261,7 @@ func installVectors() []installVector {
 		{
 			name: "26 a password in a mirror's address", version: "v1.34.1", on: noble(), role: "worker", refused: "PlunderMachine default/w: spec.repo.base: ",
 			options: func(p *capi.PlunderMachineSpec, _ *capi.PlunderClusterSpec) {
-				p.Repo = &capi.PackageRepo{Base: "https://me:" + plantedPassword + "@mirror.example/k8s"}
+				p.Repo = &capi.PackageRepo{Base: "https://me:" + vectorPassword + "@mirror.example/k8s"}
 			},
 		},
 		{
@@ -310,14 +314,14 @@ func (v *installVector) plan() (*translate.MachinePlan, error) {
 // maps are the maps that make the machine a node, by name.
 func (v *installVector) maps(mp *translate.MachinePlan) (map[string]wire.Map, error) {
 	in, k := harmless(), mp.Kubernetes
-	t, tok := in.target(), translate.Token{ID: "abcdef", Secret: plantedToken}
+	t, tok := in.target(), translate.Token{ID: "abcdef", Secret: vectorToken}
 	var key translate.Secret
 	var pki capi.PKI
 	switch {
 	case k.PKI == capi.PKITool:
 		pki = capi.PKI{}
 		for _, id := range []string{capi.PKICluster, capi.PKIEtcd, capi.PKIFrontProxy, capi.PKIServiceAccount} {
-			pki[id] = capi.KeyPair{Cert: []byte("public"), Key: []byte(plantedPassword)}
+			pki[id] = capi.KeyPair{Cert: []byte("public"), Key: []byte(vectorPassword)}
 		}
 	case k.HA && k.ControlPlane:
 		key = translate.Secret(vectorKey)
@@ -368,7 +372,7 @@ func TestVectors(t *testing.T) {
 		t.Run(v.name, func(t *testing.T) {
 			mp, err := v.plan()
 			if v.refused != "" && !v.planned {
-				if err == nil || !strings.Contains(err.Error(), v.refused) || strings.Contains(err.Error(), plantedPassword) {
+				if err == nil || !strings.Contains(err.Error(), v.refused) || strings.Contains(err.Error(), vectorPassword) {
 					t.Errorf("the plan: %v, want %q", err, v.refused)
 				}
 				return
@@ -389,7 +393,7 @@ func TestVectors(t *testing.T) {
 			for kind, m := range list {
 				checkMap(t, kind, m, in)
 				for _, a := range m.Deployments[0].Actions {
-					for _, secret := range []string{plantedPassword, plantedHook, plantedToken, vectorKey} {
+					for _, secret := range []string{vectorPassword, vectorHook, vectorToken, vectorKey} {
 						if strings.Contains(a.Command, secret) {
 							t.Errorf("%s has %s in its command", a.Name, secret)
 						}
