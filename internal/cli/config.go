@@ -78,11 +78,11 @@ func (f *factory) resolve(cmd *cobra.Command) error {
 		if notConfigurable(fl.Name) {
 			return
 		}
-		s := setting{Name: fl.Name, Value: fl.DefValue, Source: "default", Env: envName(fl.Name)}
+		s := setting{Name: fl.Name, Value: valueText(fl), Source: "default", Env: envName(fl.Name)}
 		own := cmd.Flags().Lookup(fl.Name)
 		switch {
 		case own != nil && own.Changed:
-			s.Value, s.Source = own.Value.String(), "flag --"+fl.Name
+			s.Value, s.Source = valueText(own), "flag --"+fl.Name
 		case fromEnv[fl.Name] != nil, inFile[fl.Name]:
 			s.Value, s.Source = settingText(v, fl.Name), file
 			if fromEnv[fl.Name] != nil {
@@ -96,7 +96,7 @@ func (f *factory) resolve(cmd *cobra.Command) error {
 			if err := target.Value.Set(s.Value); err != nil {
 				problems = append(problems, usagef(nil, "%s: %s: invalid value %q: %w", s.Source, fl.Name, s.Value, err))
 			} else {
-				s.Value = target.Value.String()
+				s.Value = valueText(target)
 			}
 		}
 		s.Value = withoutPassword(s.Value)
@@ -105,6 +105,14 @@ func (f *factory) resolve(cmd *cobra.Command) error {
 		}
 	})
 	return errors.Join(problems...)
+}
+
+// valueText is a flag's value as the environment would give it.
+func valueText(fl *pflag.Flag) string {
+	if list, ok := fl.Value.(pflag.SliceValue); ok {
+		return strings.Join(list.GetSlice(), ",")
+	}
+	return fl.Value.String()
 }
 
 // settingText is a setting as a flag takes it: a list is one text, with commas.

@@ -87,7 +87,7 @@ func TestCommandsAreDocumented(t *testing.T) {
 	})
 
 	for name, flags := range shown {
-		for _, m := range regexp.MustCompile("(?m)^\\| (?:`-.`, )?`--([a-z-]+)").FindAllStringSubmatch(page(t, filepath.Join("commands", name)), -1) {
+		for _, m := range regexp.MustCompile("(?m)^\\| (?:`-.`, )?`--([a-z0-9-]+)").FindAllStringSubmatch(page(t, filepath.Join("commands", name)), -1) {
 			if !flags[m[1]] {
 				t.Errorf("%s documents --%s, which does not exist", name, m[1])
 			}

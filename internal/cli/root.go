@@ -73,6 +73,7 @@ the result.`,
 	root.AddCommand(
 		newApplyCmd(f, nil),
 		newGetCmd(f),
+		newLogsCmd(f, nil),
 		newDeleteCmd(f),
 		newInitCmd(f, nil),
 		newSimulatorCmd(f, nil),
