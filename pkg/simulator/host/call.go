@@ -44,6 +44,7 @@ func (c *call) run() int {
 		return f(c)
 	}
 	c.h.record(c.args)
+	c.h.note(c.args...)
 	file, err := c.look(name)
 	if err != nil {
 		if strings.Contains(name, "/") {

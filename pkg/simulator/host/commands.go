@@ -130,6 +130,7 @@ func cmdSudo(c *call) int {
 	if !c.h.sudoer(c.user) {
 		return c.fail(1, "a password is required")
 	}
+	c.noteSudo(target, args)
 	d := c.with(args)
 	d.env = loginEnv(u)
 	d.env["SUDO_USER"] = c.user.name

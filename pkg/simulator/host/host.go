@@ -106,6 +106,7 @@ type Host struct {
 	bootTime time.Time
 	resets   []func()
 	history  []string
+	journal  []string // see World.KeepJournals
 	unknown  []string
 	pid      int
 	locks    map[string]chan struct{} // by file: full while flock holds it

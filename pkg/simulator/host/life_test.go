@@ -130,8 +130,8 @@ func TestSnapshot(t *testing.T) {
 		if h2.BootID() != h.BootID() {
 			t.Error("the copy is in the same boot")
 		}
-		check := `cut -d' ' -f1 /proc/uptime; cat /etc/link; ls /etc/hosts; stat -c '%a %U' /etc/secret; dd if=/dev/sda skip=1000000 count=1 2>/dev/null | tr -d '\000'; wc -l </proc/swaps; kubeadm version -o short; systemctl is-active containerd kubelet; kubectl --kubeconfig=/etc/kubernetes/admin.conf get nodes; ls /run/containerd`
-		want := "3660.00\nnode-1\nls: cannot access '/etc/hosts': No such file or directory\n600 ubuntu\nnode-1\n1\nv1.34.1\nactive\nactive\nnode-1 NotReady control-plane v1.34.1\ncontainerd.sock"
+		check := `cut -d' ' -f1 /proc/uptime; cat /etc/link; ls /etc/hosts; stat -c '%a %U' /etc/secret; dd if=/dev/sda skip=1000000 count=1 2>/dev/null | tr -d '\000'; wc -l </proc/swaps; kubeadm version -o short; systemctl is-active containerd kubelet; kubectl --kubeconfig=/etc/kubernetes/admin.conf get nodes --no-headers -o custom-columns=N:.metadata.name,V:.status.nodeInfo.kubeletVersion,P:.spec.providerID; ls /run/containerd`
+		want := "3660.00\nnode-1\nls: cannot access '/etc/hosts': No such file or directory\n600 ubuntu\nnode-1\n1\nv1.34.1\nactive\nactive\nnode-1   v1.34.1   <none>\ncontainerd.sock"
 		if got := run(t, h2, check).Output; got != want {
 			t.Errorf("\n got %q\nwant %q", got, want)
 		}
@@ -193,7 +193,7 @@ func TestKubeadmRefusals(t *testing.T) {
 			{`apt-mark hold kubeadm >/dev/null; apt-get -y install kubeadm=1.34.2-*`, "Held packages were changed"},
 			{`echo 'deb https://apt.kubernetes.io/ kubernetes-xenial main' >/etc/apt/sources.list.d/old.list; apt-get update`, "does not have a Release file"},
 			{`echo 'deb [signed-by=/none] https://pkgs.k8s.io/core:/stable:/v1.33/deb/ /' >/etc/apt/sources.list.d/old.list; apt-get update`, "is not signed"},
-			{`kubectl --kubeconfig=/etc/kubernetes/admin.conf get nodes`, "No such file"},
+			{`kubectl --kubeconfig=/etc/kubernetes/admin.conf get nodes`, "no such file"},
 		} {
 			r := run(t, h, tt.script)
 			if !strings.Contains(r.Output, tt.want) {

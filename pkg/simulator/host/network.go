@@ -385,7 +385,7 @@ func (c *call) apiAnswer(address string) ([]byte, bool) {
 	if server == "localhost" || server == "127.0.0.1" {
 		server = c.h.cfg.Address
 	}
-	if h := c.h.world.cluster(server, port); h == nil || h.apiServer() == nil {
+	if _, err := c.h.world.api(c.ctx, c.h, server, port); err != nil {
 		return nil, false
 	}
 	return []byte("ok"), true

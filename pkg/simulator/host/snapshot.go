@@ -51,6 +51,8 @@ type savedSystem struct {
 	Permissive bool         `json:",omitempty"`
 	Locked     time.Time    `json:",omitzero"`
 	Cluster    *clusterData `json:",omitempty"`
+	Member     uint64       `json:",omitempty"` // of the cluster's etcd
+	Node       string       `json:",omitempty"`
 }
 
 // Snapshot copies the state of the host.
@@ -73,14 +75,11 @@ func (h *Host) Snapshot() Snapshot {
 		HostName: y.hostName, Packages: y.packages, Index: y.index, Units: y.units, Modules: y.modules, Sysctls: y.sysctls,
 		Swap: y.swap, Images: y.images, Mounts: y.mounts, Permissive: y.permissive, Locked: y.lockedUntil,
 	}
+	saved.Member, saved.Node = y.member, y.node
 	if y.cluster != nil {
-		y.cluster.mu.Lock()
-		saved.Cluster = &y.cluster.clusterData
+		saved.Cluster = look(y.cluster, func(d *clusterData) *clusterData { return new(deepCopy(*d)) })
 	}
 	s.System = deepCopy(saved)
-	if y.cluster != nil {
-		y.cluster.mu.Unlock()
-	}
 	h.mu.Unlock()
 
 	h.fs.mu.Lock()
@@ -131,9 +130,9 @@ func Restore(s Snapshot, w *World) *Host {
 		units: orEmpty(s.System.Units), modules: orEmpty(s.System.Modules), sysctls: orEmpty(s.System.Sysctls),
 		swap: s.System.Swap, images: s.System.Images, mounts: s.System.Mounts, permissive: s.System.Permissive, lockedUntil: s.System.Locked,
 	}
+	h.sys.node = s.System.Node
 	if s.System.Cluster != nil {
-		h.sys.cluster = &cluster{clusterData: *s.System.Cluster}
-		h.sys.cluster.Tokens = orEmpty(h.sys.cluster.Tokens)
+		h.world.adopt(*s.System.Cluster).attach(s.System.Member, h)
 	}
 	for _, p := range s.Removed {
 		_ = h.fs.remove(who{}, p, true)

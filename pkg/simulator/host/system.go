@@ -20,11 +20,12 @@ type system struct {
 	sysctls  map[string]string
 	swap     bool
 	images   bool // kubeadm config images pull has run
-	cluster  *cluster
 	// lockedUntil is how long another program has the package manager's lock.
 	lockedUntil time.Time
 	mounts      []mounted // beside those of the installation
 	permissive  bool      // SELinux only warns
+
+	kubeState
 }
 
 // installed is an installed package.

@@ -16,6 +16,15 @@ const (
 	// StepLock is the package manager's lock; its word is the package manager. A Trouble
 	// means that another program has the lock for Trouble.After.
 	StepLock = "lock"
+	// StepPhase is a phase of kubeadm that is about to begin; its words are "init" or
+	// "join" and the name of the phase. Trouble.Text is the error that it fails with.
+	StepPhase = "phase"
+	// StepAPI is a request to the API server on this host; its word is "kube-apiserver".
+	// Trouble.Exit says what becomes of it, as for a connection.
+	StepAPI = "api"
+	// StepEndpoint is a request from this host to a control plane endpoint that is the
+	// address of no host; its word is that address. Trouble.Exit is as for StepAPI.
+	StepEndpoint = "endpoint"
 )
 
 // Step is something on a host that can be made to go wrong.

@@ -2,26 +2,51 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // World is what the hosts of one rack share: the network between them, and so the
 // API servers they reach, and the plunder server, whose own shell runs what is
 // asked of it. It is safe for concurrent use.
 type World struct {
-	mu      sync.Mutex
-	hosts   map[string][]*Host // by address, in the order in which they came up
-	server  *Host              // the plunder server's shell, made when first used
-	scripts parsed
+	mu       sync.Mutex
+	hosts    map[string][]*Host   // by address, in the order in which they came up
+	gone     map[string]time.Time // since when a host is down, by MAC
+	clusters map[string]*cluster  // by ID
+	server   *Host                // the plunder server's shell, made when first used
+	alone    bool                 // there is no load balancer
+	journal  bool
+	scripts  parsed
 }
 
+// What a request to an API server can come to.
+var (
+	errRefused  = errors.New("connection refused")
+	errTimedOut = errors.New("timed out")
+	errServer   = errors.New("the server is currently unable to handle the request")
+)
+
 // NewWorld is an empty rack.
-func NewWorld() *World { return &World{hosts: map[string][]*Host{}} }
+func NewWorld() *World {
+	return &World{hosts: map[string][]*Host{}, gone: map[string]time.Time{}, clusters: map[string]*cluster{}}
+}
+
+// NoLoadBalancer takes away what otherwise stands in front of every control plane
+// endpoint that is the address of no host. What is left is who holds such an address
+// itself: kube-vip.
+func (w *World) NoLoadBalancer() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.alone = true
+}
 
 func (w *World) add(h *Host) {
 	if h.server || h.cfg.Address == "" {
@@ -29,6 +54,7 @@ func (w *World) add(h *Host) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	delete(w.gone, h.cfg.MAC)
 	w.hosts[h.cfg.Address] = append(w.hosts[h.cfg.Address], h)
 }
 
@@ -36,10 +62,21 @@ func (w *World) remove(h *Host) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	a := h.cfg.Address
+	n := len(w.hosts[a])
 	w.hosts[a] = slices.DeleteFunc(w.hosts[a], func(x *Host) bool { return x == h })
+	if len(w.hosts[a]) < n {
+		w.gone[h.cfg.MAC] = time.Now()
+	}
 	if len(w.hosts[a]) == 0 {
 		delete(w.hosts, a)
 	}
+}
+
+// downSince is when the host with this MAC went down, zero if it did not.
+func (w *World) downSince(mac string) time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.gone[mac]
 }
 
 // At is the host that answers at an address, or nil. Of two with one address it
@@ -80,7 +117,8 @@ func (w *World) local() *Host {
 
 // connect is what bash does for /dev/tcp/ADDRESS/PORT: a host that is up answers
 // on 22, and on 6443 if it is a control plane; it refuses other ports. An address
-// without a host swallows everything, so the call lasts as long as its context.
+// without a host swallows everything, so the call lasts as long as its context,
+// unless it is the endpoint of a cluster that answers.
 func (h *Host) connect(ctx context.Context, name string) error {
 	parts := strings.Split(strings.TrimPrefix(name, "/dev/"), "/")
 	if len(parts) != 3 || parts[0] != "tcp" {
@@ -93,6 +131,9 @@ func (h *Host) connect(ctx context.Context, name string) error {
 	peer := h.world.At(parts[1])
 	switch {
 	case peer == nil:
+		if _, err := h.world.api(ctx, h, parts[1], port); err == nil {
+			return nil
+		}
 		<-ctx.Done()
 		return syscall.ETIMEDOUT
 	case port == 22, port == apiPort && peer.apiServer() != nil:
@@ -101,23 +142,104 @@ func (h *Host) connect(ctx context.Context, name string) error {
 	return syscall.ECONNREFUSED
 }
 
-// cluster finds the control plane that serves an endpoint: at a host's own
-// address, or under the name or address that a cluster was made with.
-func (w *World) cluster(address string, port int) *Host {
-	if h := w.At(address); h != nil && port == apiPort && h.apiServer() != nil {
-		return h
+// api finds the control plane whose API server answers a request from a host: at its
+// own address, or under the endpoint that its cluster was made with.
+func (w *World) api(ctx context.Context, from *Host, address string, port int) (*Host, error) {
+	h := w.At(address)
+	if h == nil {
+		if err := from.requestTrouble(ctx, StepEndpoint, address); err != nil {
+			return nil, err
+		}
+		h = w.behind(net.JoinHostPort(address, strconv.Itoa(port)), address)
+	} else if port != apiPort {
+		return nil, errRefused
 	}
+	if h == nil || h.apiServer() == nil {
+		return nil, errRefused
+	}
+	if err := h.requestTrouble(ctx, StepAPI, "kube-apiserver"); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// requestTrouble is what goes wrong with a request on purpose.
+func (h *Host) requestTrouble(ctx context.Context, kind, word string) error {
+	t := h.trouble(kind, word)
+	if t == nil {
+		return nil
+	}
+	if !sleep(ctx, t.After) {
+		return errTimedOut
+	}
+	if t.Do != nil {
+		go t.Do()
+	}
+	if t.Do != nil || t.Hang {
+		<-ctx.Done()
+	}
+	switch t.Exit {
+	case curlHTTPError:
+		return errServer
+	case curlTimeout:
+		return errTimedOut
+	}
+	return errRefused
+}
+
+// behind is a control plane that answers under an endpoint that is no host's address.
+// When control planes of the cluster have kube-vip for it, or there is no load
+// balancer, it is one whose kube-vip works; otherwise it is any that answers.
+func (w *World) behind(endpoint, address string) *Host {
 	w.mu.Lock()
+	alone := w.alone
 	var all []*Host
-	for _, hs := range w.hosts {
-		all = append(all, hs...)
+	for _, a := range sortedKeys(w.hosts) {
+		all = append(all, w.hosts[a]...)
 	}
 	w.mu.Unlock()
-	endpoint := address + ":" + strconv.Itoa(port)
+	var balanced *Host
 	for _, h := range all {
-		if c := h.apiServer(); c != nil && c.Endpoint == endpoint {
+		c := h.apiServer()
+		if c == nil || look(c, func(d *clusterData) string { return d.Endpoint }) != endpoint {
+			continue
+		}
+		switch have, works := h.virtualAddress(address, c); {
+		case works:
 			return h
+		case have:
+			alone = true
+		case balanced == nil:
+			balanced = h
 		}
 	}
-	return nil
+	if alone {
+		return nil
+	}
+	return balanced
+}
+
+// adopt finds the shared copy of a cluster for a host that comes back with one.
+func (w *World) adopt(d clusterData) *cluster {
+	if d.Tokens == nil {
+		d.Tokens = map[string]bootstrapToken{}
+	}
+	if d.Objects == nil {
+		d.Objects = map[string]bool{}
+	}
+	w.mu.Lock()
+	c := w.clusters[d.ID]
+	if c == nil {
+		c = &cluster{clusterData: d}
+		w.clusters[d.ID] = c
+		w.mu.Unlock()
+		return c
+	}
+	w.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if d.Revision > c.Revision {
+		c.clusterData = d
+	}
+	return c
 }

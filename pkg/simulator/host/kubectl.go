@@ -1,0 +1,522 @@
+package host
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"k8s.io/client-go/util/jsonpath"
+	"sigs.k8s.io/yaml"
+)
+
+// cmdKubectl knows the forms of kubectl that scripts on hosts need; others are errors.
+func cmdKubectl(c *call) int {
+	args := c.args[1:]
+	var after []string // behind --
+	if i := slices.Index(args, "--"); i >= 0 {
+		args, after = args[:i], args[i+1:]
+	}
+	flags, args := options(args, "--kubeconfig", "-n", "--namespace", "-f", "--filename", "-o", "--output", "--raw", "--request-timeout", "-p", "--patch", "--type", "--field-manager", "-c", "-l", "--timeout", "--for")
+	if len(args) > 0 && args[0] == "version" {
+		c.printf("Client Version: v%s\n", c.h.version("kubectl"))
+		return 0
+	}
+	conf := value(flags, "--kubeconfig")
+	if conf == "" {
+		conf = c.getenv("KUBECONFIG")
+	}
+	if conf == "" {
+		conf = c.user.home + "/.kube/config"
+	}
+	if len(args) == 0 {
+		return c.kubectlError("error: no command")
+	}
+	cl, problem := c.connectAs(conf)
+	if problem != "" {
+		return c.kubectlError(problem)
+	}
+	k := &kubectl{call: c, cluster: cl, flags: flags, namespace: value(flags, "-n", "--namespace")}
+	if k.namespace == "" {
+		k.namespace = "default"
+	}
+	what := ""
+	if len(args) > 1 {
+		what, _, _ = strings.Cut(args[1], "/")
+		if _, name, ok := strings.Cut(args[1], "/"); ok {
+			args = slices.Insert(args, 2, name)
+		}
+	}
+	names := args[min(2, len(args)):]
+	switch verb := args[0]; {
+	case verb == "get" && has(flags, "--raw"):
+		return k.raw(value(flags, "--raw"))
+	case verb == "apply":
+		return k.apply(value(flags, "-f", "--filename"))
+	case verb == "get" && isKind(what, "node", "nodes", "no"):
+		return k.getNodes(names, value(flags, "-o", "--output"))
+	case verb == "get" && isKind(what, "secret", "secrets"):
+		return k.getSecrets(names)
+	case verb == "patch" && isKind(what, "node", "nodes", "no") && len(names) == 1:
+		return k.patchNode(names[0], value(flags, "-p", "--patch"))
+	case verb == "delete" && isKind(what, "node", "nodes", "no") && len(names) > 0:
+		return k.remove("node", "nodes", names, cl.removeNode)
+	case verb == "delete" && isKind(what, "secret", "secrets") && len(names) > 0:
+		return k.remove("secret", "secrets", names, k.removeSecret)
+	case verb == "exec" && len(args) > 1 && len(after) > 0:
+		return k.exec(args[1], after)
+	}
+	return c.kubectlError("error: a form of kubectl that the simulator does not know: " + strings.Join(args, " "))
+}
+
+func isKind(s string, names ...string) bool { return slices.Contains(names, s) }
+
+// kubectl is one run of it.
+type kubectl struct {
+	*call
+
+	cluster   *cluster
+	flags     map[string][]string
+	namespace string
+}
+
+func (c *call) kubectlError(text string) int {
+	c.errf("%s", text)
+	return 1
+}
+
+func (k *kubectl) raw(path string) int {
+	switch path {
+	case "/healthz", "/readyz", "/livez":
+		k.printf("ok")
+	case "/version":
+		k.printf("{\"gitVersion\": \"v%s\"}", look(k.cluster, func(d *clusterData) string { return d.Version }))
+	default:
+		return k.kubectlError("Error from server (NotFound): the server could not find the requested resource")
+	}
+	return 0
+}
+
+// bootstrapSecret is a Secret that holds a bootstrap token.
+type bootstrapSecret struct {
+	Type       string            `json:"type"`
+	StringData map[string]string `json:"stringData"`
+}
+
+func (k *kubectl) apply(file string) int {
+	if file == "" {
+		return k.kubectlError("error: must specify one of -f and -k")
+	}
+	b, status := k.input([]string{file})
+	if status != 0 {
+		return 1
+	}
+	docs, err := documents(b)
+	if err == nil && len(docs) == 0 {
+		return k.kubectlError("error: no objects passed to apply")
+	}
+	if err != nil {
+		return k.kubectlError("error: error parsing " + file + ": " + err.Error())
+	}
+	for _, d := range docs {
+		if d.Kind == "" || d.APIVersion == "" || d.name() == "" {
+			return k.kubectlError("error: error validating data: kind, apiVersion and name must be set")
+		}
+		if d.Kind == "Secret" && strings.HasPrefix(d.name(), "bootstrap-token-") {
+			var s bootstrapSecret
+			if err := yaml.Unmarshal(d.raw, &s); err != nil {
+				return k.kubectlError("error: " + err.Error())
+			}
+			if problem := k.cluster.accept(d.name(), d.namespace(), s); problem != "" {
+				return k.kubectlError("error: " + problem)
+			}
+		}
+		k.printf("%s %s\n", applied(d), k.applyObject(d))
+	}
+	return 0
+}
+
+// applied is KIND[.GROUP]/NAME.
+func applied(d document) string {
+	kind := strings.ToLower(d.Kind)
+	if group, _, ok := strings.Cut(d.APIVersion, "/"); ok {
+		kind += "." + group
+	}
+	return kind + "/" + d.name()
+}
+
+// applyObject notes an object, and what it does: a DaemonSet is taken for a network
+// add-on, for the only others are kubeadm's own.
+func (k *kubectl) applyObject(d document) (verb string) {
+	key := d.Kind + "/" + d.namespace() + "/" + d.name()
+	k.cluster.change(func(c *clusterData) {
+		verb = "created"
+		if c.Objects[key] {
+			verb = "configured"
+		}
+		c.Objects[key] = true
+		if d.Kind == "DaemonSet" && c.Network.IsZero() {
+			c.Network = time.Now()
+		}
+	})
+	if has(k.flags, "--server-side") {
+		return "serverside-applied"
+	}
+	return verb
+}
+
+// accept takes a bootstrap token's Secret in, if it is one that the API server
+// would let a node in with. It returns what is wrong with it.
+func (c *cluster) accept(name, namespace string, s bootstrapSecret) string {
+	d := s.StringData
+	expires, err := time.Parse(time.RFC3339, d["expiration"])
+	_, _, malformed := tokenForm(d["token-id"] + "." + d["token-secret"])
+	switch {
+	case namespace != "kube-system":
+		return "a bootstrap token lives in kube-system"
+	case s.Type != "bootstrap.kubernetes.io/token":
+		return "a bootstrap token has the type bootstrap.kubernetes.io/token"
+	case name != "bootstrap-token-"+d["token-id"]:
+		return "the name must be bootstrap-token-<token-id>"
+	case malformed != nil:
+		return "token-id or token-secret is malformed"
+	case err != nil:
+		return "expiration is not an RFC 3339 time"
+	case d["usage-bootstrap-authentication"] != "true" || d["usage-bootstrap-signing"] != "true":
+		return "the token may not be used for joining"
+	}
+	c.addToken(d["token-id"], bootstrapToken{Secret: d["token-secret"], Expires: expires, Description: d["description"]})
+	return ""
+}
+
+// object is a node as the API shows it.
+func (n clusterNode) object(ready, reason string) map[string]any {
+	labels := map[string]any{"kubernetes.io/hostname": n.Name}
+	roles := "node-role.kubernetes.io/control-plane"
+	spec := map[string]any{}
+	if n.ControlPlane {
+		labels[roles] = ""
+	}
+	if n.ProviderID != "" {
+		spec["providerID"] = n.ProviderID
+	}
+	return map[string]any{
+		"apiVersion": "v1", "kind": "Node",
+		"metadata": map[string]any{"name": n.Name, "uid": n.UID, "labels": labels, "creationTimestamp": n.Joined.UTC().Format(time.RFC3339)},
+		"spec":     spec,
+		"status": map[string]any{
+			"conditions": []any{map[string]any{"type": "Ready", "status": ready, "reason": reason}},
+			"addresses":  []any{map[string]any{"type": "InternalIP", "address": n.Address}, map[string]any{"type": "Hostname", "address": n.Name}},
+			"nodeInfo":   map[string]any{"kubeletVersion": "v" + n.Version},
+		},
+	}
+}
+
+func (k *kubectl) getNodes(names []string, format string) int {
+	all := k.cluster.nodes()
+	status := 0
+	if len(names) > 0 {
+		var wanted []clusterNode
+		for _, name := range names {
+			i := slices.IndexFunc(all, func(n clusterNode) bool { return n.Name == name })
+			if i < 0 {
+				if !has(k.flags, "--ignore-not-found") {
+					status = k.kubectlError(fmt.Sprintf("Error from server (NotFound): nodes %q not found", name))
+				}
+				continue
+			}
+			wanted = append(wanted, all[i])
+		}
+		if all = wanted; len(all) == 0 {
+			return status
+		}
+	}
+	objects := make([]map[string]any, len(all))
+	for i, n := range all {
+		objects[i] = n.object(k.cluster.condition(n, k.h.world))
+	}
+	kind, template, _ := strings.Cut(format, "=")
+	switch kind {
+	case "":
+		k.nodeTable(objects)
+	case "name":
+		for _, n := range all {
+			k.printf("node/%s\n", n.Name)
+		}
+	case "json":
+		var v any = map[string]any{"apiVersion": "v1", "kind": "List", "items": objects}
+		if len(names) == 1 {
+			v = objects[0]
+		}
+		b, err := json.MarshalIndent(v, "", "    ")
+		if err != nil {
+			return k.kubectlError("error: " + err.Error())
+		}
+		k.printf("%s\n", b)
+	case "jsonpath":
+		items := make([]any, len(objects))
+		for i, o := range objects {
+			items[i] = o
+		}
+		var v any = map[string]any{"items": items}
+		if len(names) == 1 {
+			v = items[0]
+		}
+		s, err := evaluate(template, v, true)
+		if err != nil {
+			return k.kubectlError("error: " + err.Error())
+		}
+		k.printf("%s", s)
+	case "custom-columns":
+		return max(status, k.columns(objects, template))
+	default:
+		return k.kubectlError(fmt.Sprintf("error: unable to match a printer suitable for the output format %q", format))
+	}
+	return status
+}
+
+// evaluate fills in a JSONPath template.
+func evaluate(template string, v any, missing bool) (string, error) {
+	p := jsonpath.New("out").AllowMissingKeys(missing)
+	if err := p.Parse(template); err != nil {
+		return "", fmt.Errorf("error parsing jsonpath %s, %w", template, err)
+	}
+	var b bytes.Buffer
+	if err := p.Execute(&b, v); err != nil {
+		return "", err
+	}
+	return b.String(), nil
+}
+
+// columns is -o custom-columns=NAME:.path,...: columns three spaces apart, and <none>
+// for what is not there.
+func (k *kubectl) columns(objects []map[string]any, spec string) int {
+	var titles []string
+	var paths []*jsonpath.JSONPath
+	for _, column := range strings.Split(spec, ",") {
+		title, path, ok := strings.Cut(column, ":")
+		if !ok || title == "" || path == "" {
+			return k.kubectlError(fmt.Sprintf("error: unexpected custom-columns spec: %s, expected <header>:<json-path-expr>", column))
+		}
+		p := jsonpath.New(title).AllowMissingKeys(true)
+		if err := p.Parse("{" + strings.TrimSuffix(strings.TrimPrefix(path, "{"), "}") + "}"); err != nil {
+			return k.kubectlError("error: " + err.Error())
+		}
+		titles, paths = append(titles, title), append(paths, p)
+	}
+	rows := [][]string{titles}
+	if has(k.flags, "--no-headers") {
+		rows = nil
+	}
+	for _, o := range objects {
+		row := make([]string, len(paths))
+		for i, p := range paths {
+			found, err := p.FindResults(o)
+			if err != nil {
+				return k.kubectlError("error: " + err.Error())
+			}
+			var values []string
+			for _, list := range found {
+				for _, v := range list {
+					values = append(values, fmt.Sprint(v.Interface()))
+				}
+			}
+			if row[i] = strings.Join(values, ","); values == nil {
+				row[i] = "<none>"
+			}
+		}
+		rows = append(rows, row)
+	}
+	k.table(rows)
+	return 0
+}
+
+// table prints rows in columns.
+func (k *kubectl) table(rows [][]string) {
+	var width []int
+	for _, r := range rows {
+		for i, s := range r {
+			if i == len(width) {
+				width = append(width, 0)
+			}
+			width[i] = max(width[i], len(s))
+		}
+	}
+	for _, r := range rows {
+		var b strings.Builder
+		for i, s := range r {
+			if b.WriteString(s); i < len(r)-1 {
+				b.WriteString(strings.Repeat(" ", width[i]-len(s)+3))
+			}
+		}
+		k.printf("%s\n", b.String())
+	}
+}
+
+func (k *kubectl) nodeTable(objects []map[string]any) {
+	rows := [][]string{{"NAME", "STATUS", "ROLES", "AGE", "VERSION"}}
+	if has(k.flags, "--no-headers") {
+		rows = nil
+	}
+	for _, o := range objects {
+		field := func(path string) string {
+			s, err := evaluate("{"+path+"}", o, true)
+			if err != nil {
+				return ""
+			}
+			return s
+		}
+		ready, roles := "NotReady", "<none>"
+		if field(`.status.conditions[0].status`) == "True" {
+			ready = "Ready"
+		}
+		labels, _ := o["metadata"].(map[string]any)["labels"].(map[string]any)
+		if _, ok := labels["node-role.kubernetes.io/control-plane"]; ok {
+			roles = "control-plane"
+		}
+		age := "0s"
+		if t, err := time.Parse(time.RFC3339, field(".metadata.creationTimestamp")); err == nil {
+			age = time.Since(t).Truncate(time.Second).String()
+		}
+		rows = append(rows, []string{field(".metadata.name"), ready, roles, age, field(".status.nodeInfo.kubeletVersion")})
+	}
+	k.table(rows)
+}
+
+func (k *kubectl) getSecrets(names []string) int {
+	d := look(k.cluster, func(d *clusterData) clusterData {
+		d.expire()
+		return deepCopy(*d)
+	})
+	var all []string
+	if k.namespace == "kube-system" {
+		for _, id := range sortedKeys(d.Tokens) {
+			all = append(all, "bootstrap-token-"+id)
+		}
+		if d.Certs != nil {
+			all = append(all, "kubeadm-certs")
+		}
+	}
+	if len(names) == 0 {
+		names = all
+	}
+	for _, n := range names {
+		if slices.Contains(all, n) {
+			k.printf("secret/%s\n", n)
+		} else if !has(k.flags, "--ignore-not-found") {
+			return k.kubectlError(fmt.Sprintf("Error from server (NotFound): secrets %q not found", n))
+		}
+	}
+	return 0
+}
+
+// patchNode sets a node's provider ID. The API server lets nobody change one.
+func (k *kubectl) patchNode(name, patch string) int {
+	var p struct {
+		Spec struct {
+			ProviderID *string `json:"providerID"`
+		} `json:"spec"`
+	}
+	if err := yaml.UnmarshalStrict([]byte(patch), &p); err != nil || p.Spec.ProviderID == nil {
+		return k.kubectlError("error: the simulator only knows patches of a node's spec.providerID")
+	}
+	problem, changed := "", false
+	found := k.cluster.changeNode(name, func(n *clusterNode) {
+		if n.ProviderID != "" && n.ProviderID != *p.Spec.ProviderID {
+			problem = fmt.Sprintf("The Node %q is invalid: spec.providerID: Forbidden: node updates may not change providerID except from \"\" to valid", name)
+			return
+		}
+		changed = n.ProviderID != *p.Spec.ProviderID
+		n.ProviderID = *p.Spec.ProviderID
+	})
+	switch {
+	case !found:
+		return k.kubectlError(fmt.Sprintf("Error from server (NotFound): nodes %q not found", name))
+	case problem != "":
+		return k.kubectlError(problem)
+	case changed:
+		k.printf("node/%s patched\n", name)
+	default:
+		k.printf("node/%s patched (no change)\n", name)
+	}
+	return 0
+}
+
+// remove deletes objects one by one. A name that is not there is an error, and the rest
+// goes on.
+func (k *kubectl) remove(kind, resource string, names []string, do func(string) bool) int {
+	status := 0
+	for _, name := range names {
+		switch {
+		case do(name):
+			k.printf("%s %q deleted\n", kind, name)
+		case !has(k.flags, "--ignore-not-found"):
+			status = k.kubectlError(fmt.Sprintf("Error from server (NotFound): %s %q not found", resource, name))
+		}
+	}
+	return status
+}
+
+func (k *kubectl) removeSecret(name string) (found bool) {
+	if k.namespace != "kube-system" {
+		return false
+	}
+	k.cluster.change(func(d *clusterData) {
+		d.expire()
+		if name == "kubeadm-certs" {
+			found = d.Certs != nil
+			d.Certs = nil
+			return
+		}
+		id := strings.TrimPrefix(name, "bootstrap-token-")
+		_, found = d.Tokens[id]
+		delete(d.Tokens, id)
+	})
+	return found
+}
+
+// exec runs etcdctl in the pod of a member, and knows nothing else.
+func (k *kubectl) exec(pod string, args []string) int {
+	node, ok := strings.CutPrefix(strings.TrimPrefix(strings.TrimPrefix(pod, "pod/"), "pods/"), "etcd-")
+	members := look(k.cluster, func(d *clusterData) []member { return slices.Clone(d.Members) })
+	i := slices.IndexFunc(members, func(m member) bool { return m.Name == node })
+	if !ok || k.namespace != "kube-system" || i < 0 {
+		return k.kubectlError(fmt.Sprintf("Error from server (NotFound): pods %q not found", pod))
+	}
+	if !k.cluster.running(members[i].ID) {
+		return k.kubectlError(fmt.Sprintf("error: unable to upgrade connection: error dialing backend: dial tcp %s:10250: connect: connection refused", members[i].Address))
+	}
+	flags, words := options(args, "--endpoints", "--cacert", "--cert", "--key", "-w", "--write-out")
+	if len(words) == 0 || words[0] != "etcdctl" {
+		return k.kubectlError("error: the simulator only knows etcdctl in a pod of etcd")
+	}
+	if value(flags, "--cacert") == "" || value(flags, "--cert") == "" || value(flags, "--key") == "" {
+		return k.kubectlError("Error: context deadline exceeded\ncommand terminated with exit code 1")
+	}
+	switch words = words[1:]; {
+	case slices.Equal(words, []string{"member", "list"}):
+		for _, m := range members {
+			state, client := "started", "https://"+m.Address+":2379"
+			if m.Name == "" {
+				state, client = "unstarted", ""
+			}
+			k.printf("%x, %s, %s, https://%s:2380, %s, %t\n", m.ID, state, m.Name, m.Address, client, m.Learner)
+		}
+		return 0
+	case len(words) == 3 && words[0] == "member" && words[1] == "remove":
+		id, err := strconv.ParseUint(words[2], 16, 64)
+		i := slices.IndexFunc(members, func(m member) bool { return m.ID == id })
+		if err != nil || i < 0 {
+			return k.kubectlError("Error: etcdserver: member not found\ncommand terminated with exit code 1")
+		}
+		if !k.cluster.removeMember(members[i].Address) {
+			return k.kubectlError("Error: etcdserver: re-configuration failed due to not enough started members\ncommand terminated with exit code 1")
+		}
+		k.printf("Member %x removed from cluster %s\n", id, k.cluster.ID)
+		return 0
+	}
+	return k.kubectlError("error: a form of etcdctl that the simulator does not know")
+}
