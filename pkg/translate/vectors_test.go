@@ -236,7 +236,7 @@ func installVectors() []installVector {
 				p.Hooks, p.ContainerdVersion = &capi.Hooks{Before: "echo " + vectorHook, After: "echo after " + vectorHook}, "2.2.1"
 			},
 			must: map[string][]string{
-				"packages":       {"'containerd.io=2.2.1-*'", "px timeout 1800 sh $h", "hook-before.done"},
+				"packages":       {"'containerd.io=2.2.1-*'", "px timeout 1800 sh $h >$l 2>&1 9>&-", "hook-before.done"},
 				"packages.files": {"/run/capplunder/hook-before 0700 root\necho " + vectorHook},
 			},
 			mustNot: m("packages.files", "echo after"),

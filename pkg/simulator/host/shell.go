@@ -305,8 +305,12 @@ func rewriteRedirects(st *syntax.Stmt) {
 		switch {
 		case name == "exec" && len(call.Args) == 1 && rd.N != nil && extraFD(rd.N.Value):
 			opened = append(opened, literal(rd.N.Value), literal(rd.Op.String()), rd.Word)
+		case target == "-" && rd.N != nil && extraFD(rd.N.Value):
+			// Closed for a program: a virtual one has none of these anyway.
 		case name == "read" && rd.Op == syntax.DplIn && extraFD(target):
 			call.Args = append([]*syntax.Word{literal("__fd_read"), rd.Word}, call.Args[1:]...)
+		case rd.N != nil && extraFD(rd.N.Value) && (rd.Op == syntax.DplOut || rd.Op == syntax.DplIn) && target == "-":
+			// N>&-: programs see no descriptor of their shell's anyway.
 		case rd.Op == syntax.DplIn && extraFD(target):
 			rd.Op, rd.Word = syntax.RdrIn, literal("/dev/fd/"+target)
 			keep = append(keep, rd)
