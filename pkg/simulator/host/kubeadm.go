@@ -439,7 +439,7 @@ func newToken() string {
 
 // connectAs finds the API server that a kubeconfig file names, and logs in. The text is
 // what kubectl says when that fails.
-func (c *call) connectAs(file string) (cl *cluster, problem string) {
+func (c *call) connectAs(file, server string) (cl *cluster, problem string) {
 	b, err := c.read(file)
 	if err != nil {
 		return nil, "error: stat " + file + ": " + strings.ToLower(errText(err))
@@ -447,6 +447,9 @@ func (c *call) connectAs(file string) (cl *cluster, problem string) {
 	user, err := parseKubeconfig(b)
 	if err != nil {
 		return nil, "error: " + err.Error()
+	}
+	if server != "" {
+		user.server = strings.TrimPrefix(server, "https://")
 	}
 	address, port, _ := splitEndpoint(user.server)
 	cl, err = c.request(address, port)

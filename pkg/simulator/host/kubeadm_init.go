@@ -392,7 +392,7 @@ func (c *call) kubeadmInitPhase(flags map[string][]string, args []string) int {
 	if err := c.phase("init", "upload-certs", 0); err != nil {
 		return c.failed("upload-certs", err)
 	}
-	cl, problem := c.connectAs(adminConf)
+	cl, problem := c.connectAs(adminConf, "")
 	if problem != "" {
 		return c.phaseError("upload-certs", fmt.Errorf("error uploading certs: error creating token: %s", problem))
 	}

@@ -1,6 +1,9 @@
 package host
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // runtimeCommand are the container runtimes, their tools, and the network programs
 // that kubelet wants to find.
@@ -10,10 +13,22 @@ func runtimeCommand(name string) command {
 		return cmdContainerd
 	case "docker", "dockerd":
 		return cmdDocker
-	case "ctr", "runc", "crictl", "conntrack", "socat", "ethtool", "ebtables", "ip", "iptables":
+	case "ctr", "runc", "crictl", "conntrack", "socat", "ethtool", "ebtables", "iptables":
 		return func(*call) int { return 0 }
+	case "ip":
+		return cmdIP
 	}
 	return nil
+}
+
+// cmdIP is ip, as far as it shows routes.
+func cmdIP(c *call) int {
+	_, args := options(c.args[1:])
+	if len(args) > 2 && args[0] == "route" && args[1] == "show" && args[2] == "default" {
+		gateway := c.h.cfg.Address[:strings.LastIndexByte(c.h.cfg.Address, '.')+1] + "1"
+		c.printf("default via %s dev eth0 proto static\n", gateway)
+	}
+	return 0
 }
 
 func cmdContainerd(c *call) int {
