@@ -32,6 +32,9 @@ const (
 	stepRun     = host.StepRun + ":"
 	stepNet     = host.StepNet + ":"
 	stepLock    = host.StepLock
+	stepPhase   = host.StepPhase + ":"
+	stepAPI     = host.StepAPI
+	stepReach   = host.StepEndpoint
 )
 
 // Fault is something that goes wrong at a step of a machine's way.
@@ -65,6 +68,12 @@ const (
 //
 // Step lock: hold (another program has the package manager's lock, for After; for ever
 // without).
+//
+// Step phase:init [PHASE] or phase:join [PHASE] (kubeadm begins a phase on the machine,
+// as phase:init wait-control-plane): as run.
+//
+// Step api (a request to the API server on the machine), step endpoint (a request from
+// the machine to a control plane endpoint that is no machine's address): as net.
 type Fault struct {
 	// Machine is a MAC, an IPv4 address, a host name or its beginning before a dash
 	// ("worker" is worker-ab1cd), "#N" for the N-th machine of the rack from 0, or
@@ -91,9 +100,9 @@ func faultKinds(step string) []string {
 		return []string{KindRefuse, KindLose, KindHang, KindFail, KindStranger}
 	case strings.HasPrefix(step, stepAction):
 		return []string{KindFail, KindHang, KindDie, KindReset, KindCrash}
-	case strings.HasPrefix(step, stepRun) && len(step) > len(stepRun):
+	case strings.HasPrefix(step, stepRun) && len(step) > len(stepRun), strings.HasPrefix(step, stepPhase) && len(step) > len(stepPhase):
 		return []string{KindFail, KindHang, KindDie, KindReset, KindCrash}
-	case strings.HasPrefix(step, stepNet) && len(step) > len(stepNet):
+	case strings.HasPrefix(step, stepNet) && len(step) > len(stepNet), step == stepAPI, step == stepReach:
 		return []string{KindRefuse, KindLose, KindFail, KindHang}
 	case step == stepLock:
 		return []string{KindHold}
@@ -155,7 +164,7 @@ func (f Fault) check() error {
 	kinds := faultKinds(f.Step)
 	switch {
 	case kinds == nil:
-		return fmt.Errorf("there is no step %q (there are post, patch, delete, parlay, log, install, ssh, action:TASK, run:PROGRAM, net:SERVER, lock)", f.Step)
+		return fmt.Errorf("there is no step %q (there are post, patch, delete, parlay, log, install, ssh, action:TASK, run:PROGRAM, net:SERVER, lock, phase:init, phase:join, api, endpoint)", f.Step)
 	case !slices.Contains(kinds, f.Kind):
 		return fmt.Errorf("step %s has no %q (it has %s)", f.Step, f.Kind, strings.Join(kinds, ", "))
 	case f.After < 0:
@@ -243,7 +252,7 @@ func (s *Server) sabotage(h *host.Host, x subject) {
 		defer s.faultMu.Unlock()
 		for _, f := range s.faults {
 			pattern := f.Step
-			if pattern == stepLock {
+			if pattern == stepLock || pattern == stepAPI || pattern == stepReach {
 				pattern += ":*"
 			}
 			if step.Is(pattern) && f.concerns(x) && f.due() {
@@ -261,7 +270,7 @@ func (s *Server) trouble(f Fault, x subject) *host.Trouble {
 	switch f.Kind {
 	case KindFail:
 		t.Exit, t.Text = 1, "simulated: "+f.String()
-		if strings.HasPrefix(f.Step, stepNet) {
+		if strings.HasPrefix(f.Step, stepNet) || f.Step == stepAPI || f.Step == stepReach {
 			t.Exit, t.Text = serverError, ""
 		}
 	case KindLose:

@@ -26,6 +26,9 @@ func TestParseFault(t *testing.T) {
 		"cp/run:apt-get install kubelet=1.34=fail,skip=2,times=1": {Machine: "cp", Step: "run:apt-get install kubelet=1.34", Kind: "fail", Skip: 2, Times: 1},
 		"run:dd of=/dev/sda=die":                                  {Step: "run:dd of=/dev/sda", Kind: "die"},
 		"net:pkgs.k8s.io=lose":                                    {Step: "net:pkgs.k8s.io", Kind: "lose"},
+		"phase:init wait-control-plane=die,times=1":               {Step: "phase:init wait-control-plane", Kind: "die", Times: 1},
+		"worker/endpoint=lose,times=3":                            {Machine: "worker", Step: "endpoint", Kind: "lose", Times: 3},
+		"api=fail":                                                {Step: "api", Kind: "fail"},
 		"lock=hold,times=1,after=2m0s":                            {Step: "lock", Kind: "hold", Times: 1, After: 2 * time.Minute},
 	} {
 		got, err := ParseFault(text)

@@ -86,6 +86,22 @@ func (s *Server) Host(mac string) *host.Host {
 	return nil
 }
 
+// EachHost calls f with every installed system of the rack, in the order of the machines.
+func (s *Server) EachHost(f func(mac string, h *host.Host)) {
+	s.mu.Lock()
+	s.advance(time.Now())
+	all := make([]*machine, len(s.machines))
+	for i, m := range s.machines {
+		all[i] = &machine{MAC: m.MAC, host: m.host}
+	}
+	s.mu.Unlock()
+	for _, m := range all {
+		if m.host != nil {
+			f(m.MAC, m.host)
+		}
+	}
+}
+
 // World is the network that the machines share.
 func (s *Server) World() *host.World { return s.world }
 

@@ -41,8 +41,15 @@ type savedMachine struct {
 type saver struct {
 	path  string // "" saves nothing
 	wrote bool
-	err   error                      // the first
-	hosts map[string]json.RawMessage // by MAC: snapshots that are still true
+	err   error                // the first
+	hosts map[string]savedHost // by MAC: snapshots that are still true
+}
+
+// savedHost is a snapshot of a host, and which revision of what it shares with other
+// hosts is in it.
+type savedHost struct {
+	snapshot json.RawMessage
+	revision int64
 }
 
 // touch says that the host of a machine has changed since its last snapshot.
@@ -83,7 +90,7 @@ func Load(cfg Config, path string) (*Server, error) {
 	// The jobs in flight ended with the process that saved them. A log that went on
 	// saying "Running" would have a client wait for a job that nobody runs.
 	maps.DeleteFunc(s.mem.Logs, func(_ string, l *wire.Log) bool { return l.State == wire.StateRunning })
-	s.saving.hosts = map[string]json.RawMessage{}
+	s.saving.hosts = map[string]savedHost{}
 	for _, sm := range saved.Machines {
 		m := sm.machine
 		if len(sm.Host) > 0 {
@@ -98,7 +105,7 @@ func Load(cfg Config, path string) (*Server, error) {
 			s.watch(&m)
 		}
 		if len(sm.Host) > 0 {
-			s.saving.hosts[m.MAC] = sm.Host
+			s.saving.hosts[m.MAC] = savedHost{sm.Host, m.host.Revision()}
 		}
 	}
 	for a, snap := range saved.Strangers {
@@ -136,20 +143,21 @@ func (s *Server) write0600(path string) error {
 		Strangers: map[string]host.Snapshot{}, Faults: map[string]int{},
 	}
 	if s.saving.hosts == nil {
-		s.saving.hosts = map[string]json.RawMessage{}
+		s.saving.hosts = map[string]savedHost{}
 	}
 	for _, m := range s.machines {
 		sm := savedMachine{machine: *m}
 		if m.host != nil {
-			snap, ok := s.saving.hosts[m.MAC]
-			if !ok {
+			last, ok := s.saving.hosts[m.MAC]
+			if revision := m.host.Revision(); !ok || last.revision != revision {
 				var err error
-				if snap, err = json.Marshal(m.host.Snapshot()); err != nil {
+				last.revision = revision
+				if last.snapshot, err = json.Marshal(m.host.Snapshot()); err != nil {
 					return fmt.Errorf("simulated rack: machine %s: %w", m.MAC, err)
 				}
-				s.saving.hosts[m.MAC] = snap
+				s.saving.hosts[m.MAC] = last
 			}
-			sm.Host = snap
+			sm.Host = last.snapshot
 		}
 		saved.Machines = append(saved.Machines, sm)
 	}

@@ -164,6 +164,13 @@ func preflightProblems(found []string) error {
 // errEnded says that a program was ended from outside: there is nothing to print.
 var errEnded = errors.New("ended")
 
+// phase is one of kubeadm init's or join's.
+type phase struct {
+	name  string
+	share int // of the time of an installation, in percent
+	run   func() error
+}
+
 // phase begins a phase of kubeadm init or join, which takes a share of the time of an
 // installation, in percent.
 func (c *call) phase(command, name string, percent int) error {
@@ -439,7 +446,13 @@ func newToken() string {
 
 // connectAs finds the API server that a kubeconfig file names, and logs in. The text is
 // what kubectl says when that fails.
-func (c *call) connectAs(file, server string) (cl *cluster, problem string) {
+func (c *call) connectAs(file string) (cl *cluster, problem string) {
+	return c.connectServer(file, "", "")
+}
+
+// connectServer is connectAs with another server than the file's, HOST:PORT, and a limit
+// for an address where nothing answers; both may be empty.
+func (c *call) connectServer(file, server, limit string) (cl *cluster, problem string) {
 	b, err := c.read(file)
 	if err != nil {
 		return nil, "error: stat " + file + ": " + strings.ToLower(errText(err))
@@ -448,11 +461,9 @@ func (c *call) connectAs(file, server string) (cl *cluster, problem string) {
 	if err != nil {
 		return nil, "error: " + err.Error()
 	}
-	if server != "" {
-		user.server = strings.TrimPrefix(server, "https://")
-	}
+	user.server = cmp.Or(server, user.server)
 	address, port, _ := splitEndpoint(user.server)
-	cl, err = c.request(address, port)
+	cl, err = c.requestWithin(limit, address, port)
 	switch {
 	case errors.Is(err, errTimedOut):
 		return nil, fmt.Sprintf("Unable to connect to the server: dial tcp %s: i/o timeout", user.server)
@@ -472,9 +483,19 @@ const requestTimeout = 30 * time.Second
 
 // request asks an API server.
 func (c *call) request(address string, port int) (*cluster, error) {
+	return c.requestWithin("", address, port)
+}
+
+// requestWithin is request with a limit as kubectl takes it, "20s"; empty means
+// requestTimeout.
+func (c *call) requestWithin(limit, address string, port int) (*cluster, error) {
 	h, err := c.h.world.api(c.ctx, c.h, address, port)
 	if errors.Is(err, errTimedOut) {
-		c.spend(requestTimeout)
+		d, bad := time.ParseDuration(limit)
+		if bad != nil || d <= 0 {
+			d = requestTimeout
+		}
+		c.spend(d)
 	}
 	if err != nil {
 		return nil, err

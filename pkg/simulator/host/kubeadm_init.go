@@ -30,11 +30,8 @@ func (c *call) kubeadmInit(flags map[string][]string) int {
 		return c.kubeadmError(err)
 	}
 	c.printf("[init] Using Kubernetes version: v%s\n", r.version)
-	for _, p := range []struct {
-		name  string
-		share int // of the time that kubeadm init takes, in percent of an installation
-		run   func() error
-	}{
+	const started = 5 // the phase that starts etcd and the API server
+	for i, p := range []phase{
 		{"preflight", 0, r.preflightPhase},
 		{"certs", 3, r.certs},
 		{"kubeconfig", 1, r.kubeconfigs},
@@ -56,6 +53,9 @@ func (c *call) kubeadmInit(flags map[string][]string) int {
 			continue
 		}
 		err := c.phase("init", p.name, p.share)
+		if err == nil && r.cluster == nil && i > started {
+			err = r.ready()
+		}
 		if err == nil {
 			err = p.run()
 		}
@@ -70,6 +70,18 @@ func (c *call) kubeadmInit(flags map[string][]string) int {
 		}
 	}
 	return 0
+}
+
+// ready finds the cluster when the phase that makes it is left out.
+func (r *initRun) ready() error {
+	cl, problem := r.connectAs(adminConf)
+	if problem != "" {
+		if cl, problem = r.connectAs(superAdminConf); problem != "" {
+			return errors.New(problem)
+		}
+	}
+	r.cluster = cl
+	return nil
 }
 
 func (r *initRun) skipped() []string {
@@ -281,7 +293,14 @@ func (r *initRun) waitControlPlane() error {
 		r.printf("\nUnfortunately, an error has occurred:\n\tcontext deadline exceeded\n\nThis error is likely caused by:\n\t- The kubelet is not running\n")
 		return errors.New("could not initialize a Kubernetes cluster")
 	}
-	r.printf("[api-check] The API server is healthy\n")
+	switch {
+	case r.minor >= 33:
+		r.printf("[control-plane-check] kube-apiserver is healthy after 3.5s\n")
+	case r.minor >= 29:
+		r.printf("[api-check] The API server is healthy after 3.5s\n")
+	default:
+		r.printf("[apiclient] All control plane components are healthy after 10.5 seconds\n")
+	}
 	return nil
 }
 
@@ -392,7 +411,7 @@ func (c *call) kubeadmInitPhase(flags map[string][]string, args []string) int {
 	if err := c.phase("init", "upload-certs", 0); err != nil {
 		return c.failed("upload-certs", err)
 	}
-	cl, problem := c.connectAs(adminConf, "")
+	cl, problem := c.connectAs(adminConf)
 	if problem != "" {
 		return c.phaseError("upload-certs", fmt.Errorf("error uploading certs: error creating token: %s", problem))
 	}

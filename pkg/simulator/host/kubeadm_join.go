@@ -22,12 +22,6 @@ type joinRun struct {
 	cluster *cluster
 }
 
-type joinPhase struct {
-	name  string
-	share int // in percent of an installation
-	run   func() error
-}
-
 func (c *call) kubeadmJoin(flags map[string][]string, args []string) int {
 	r := &joinRun{call: c, flags: flags}
 	if err := r.prepare(args); err != nil {
@@ -35,9 +29,9 @@ func (c *call) kubeadmJoin(flags map[string][]string, args []string) int {
 	}
 	// A worker's join takes half of the time of an installation; a control plane pulls
 	// images, too, which is in its first phase.
-	phases := []joinPhase{{"preflight", shareJoin - 35, r.preflightPhase}, {"kubelet-start", 35, r.kubeletStart}}
+	phases := []phase{{"preflight", shareJoin - 35, r.preflightPhase}, {"kubelet-start", 35, r.kubeletStart}}
 	if r.cfg.ControlPlane != nil {
-		phases = []joinPhase{
+		phases = []phase{
 			{"preflight", 3, r.preflightPhase},
 			{"control-plane-prepare/download-certs", 2, r.downloadCerts},
 			{"control-plane-prepare/certs", 2, r.certs},

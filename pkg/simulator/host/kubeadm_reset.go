@@ -25,7 +25,7 @@ func (c *call) kubeadmReset(flags map[string][]string) int {
 	c.h.mu.Lock()
 	name, cl := c.h.sys.node, c.h.sys.cluster
 	c.h.mu.Unlock()
-	switch answers, problem := c.connectAs(conf, ""); {
+	switch answers, problem := c.connectAs(conf); {
 	case problem != "":
 		c.errf("W0000 00:00:00.000000       1 reset.go:143] [reset] Unable to fetch the kubeadm-config ConfigMap from cluster: %s", problem)
 	case !c.registered(answers, name):
@@ -77,7 +77,7 @@ func (c *call) kubeadmToken(flags map[string][]string, args []string) int {
 	if !c.h.fs.exists(conf) {
 		return c.kubeadmError(fmt.Errorf("failed to load admin kubeconfig: open %s: no such file or directory", conf))
 	}
-	cl, problem := c.connectAs(conf, "")
+	cl, problem := c.connectAs(conf)
 	if problem != "" {
 		return c.kubeadmError(errors.New(problem))
 	}

@@ -20,7 +20,7 @@ func cmdKubectl(c *call) int {
 	if i := slices.Index(args, "--"); i >= 0 {
 		args, after = args[:i], args[i+1:]
 	}
-	flags, args := options(args, "--kubeconfig", "-n", "--namespace", "-f", "--filename", "-o", "--output", "--raw", "--request-timeout", "--server", "-s", "-p", "--patch", "--type", "--field-manager", "-c", "-l", "--timeout", "--for")
+	flags, args := options(args, "--kubeconfig", "-n", "--namespace", "-f", "--filename", "-o", "--output", "--raw", "--request-timeout", "-p", "--patch", "--type", "--field-manager", "-c", "-l", "--timeout", "--for", "--server", "-s")
 	if len(args) > 0 && args[0] == "version" {
 		c.printf("Client Version: v%s\n", c.h.version("kubectl"))
 		return 0
@@ -35,7 +35,7 @@ func cmdKubectl(c *call) int {
 	if len(args) == 0 {
 		return c.kubectlError("error: no command")
 	}
-	cl, problem := c.connectAs(conf, value(flags, "--server", "-s"))
+	cl, problem := c.connectServer(conf, strings.TrimPrefix(value(flags, "--server", "-s"), "https://"), value(flags, "--request-timeout"))
 	if problem != "" {
 		return c.kubectlError(problem)
 	}
