@@ -128,6 +128,7 @@ func errorExitCode(err error) int {
 		contract     *kube.ContractError
 		unfit        *capi.UnfitError
 		missing      *state.MissingError
+		noData       *state.NoBootstrapDataError
 		rejected     *state.RefusedError
 		harmful      *install.RefusedError
 		mine         *kubeconfig.ConflictError
@@ -138,7 +139,7 @@ func errorExitCode(err error) int {
 	)
 	switch {
 	case errors.As(err, &usage), errors.As(err, &input), errors.As(err, &noRecord),
-		errors.As(err, &version), errors.As(err, &missing), errors.As(err, &rejected):
+		errors.As(err, &version), errors.As(err, &missing), errors.As(err, &noData), errors.As(err, &rejected):
 		return exitUsage
 	case errors.Is(err, capi.ErrPaused), errors.As(err, &notConfirmed), errors.As(err, &safety), errors.As(err, &claimed), errors.As(err, &taken), errors.As(err, &mine), errors.As(err, &harmful):
 		return exitRefused

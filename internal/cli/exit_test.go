@@ -69,6 +69,8 @@ func TestExitCode(t *testing.T) {
 		{"no contract", &kube.ContractError{Contracts: []string{"v1beta2"}}, exitStore},
 		{"manifest of a version that is not served", failing(&kube.VersionError{}), exitUsage},
 		{"context of another cluster", &kubeconfig.ConflictError{}, exitRefused},
+		{"no bootstrap data", failing(&state.NoBootstrapDataError{}), exitUsage},
+		{"no bootstrap data for one machine", machines(failing(&state.NoBootstrapDataError{})), exitMachines},
 		{"changed claim", failing(&state.ClaimedError{}), exitRefused},
 		{"address of another machine", &apply.RecordError{Err: failing(&state.TakenError{})}, exitRefused},
 		{"machines that are left out", errors.Join(&capi.UnfitError{}, nil), exitMachines},

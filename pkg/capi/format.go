@@ -131,11 +131,14 @@ func checkCodename(s string) error {
 }
 
 // aptLine: one line of a sources.list, without anything that a shell reads.
-var aptLine = regexp.MustCompile(`^deb (\[[A-Za-z0-9 ._~/=,:+-]+\] )?https?://([A-Za-z0-9._~%-]+@)?[A-Za-z0-9][A-Za-z0-9._~/:%+-]*( [A-Za-z0-9._~/+-]+)+$`)
+var aptLine = regexp.MustCompile(`^deb (\[[A-Za-z0-9 ._~/=,:+-]+\] )?https?://[A-Za-z0-9][A-Za-z0-9._~/:%+-]*( [A-Za-z0-9._~/+-]+)+$`)
 
 func checkAptLine(s string) error {
-	if len(s) > 1024 || !aptLine.MatchString(s) {
-		return fmt.Errorf("%s is not a line of a sources.list like \"deb [signed-by=/etc/apt/keyrings/k8s.gpg] https://mirror.example.com/apt /\"", quoteURL(s))
+	switch {
+	case withUser.MatchString(s):
+		return errUser
+	case len(s) > 1024 || !aptLine.MatchString(s):
+		return fmt.Errorf("%s is not a line of a sources.list like \"deb [signed-by=/etc/apt/keyrings/k8s.gpg] https://mirror.example.com/apt /\"", quote(s))
 	}
 	return nil
 }

@@ -96,7 +96,7 @@ func installSpecs() map[string]bool {
 	specs := map[string]bool{}
 	for _, bad := range []string{
 		`{method: binary}`, `{skipInstall: "true"}`, `{runtime: cri-o}`, `{runtimeSource: Docker}`, `{firewall: "off"}`,
-		`{repo: {base: "https://mirror.example.com/k8s?x&y"}}`, `{repo: {base: "https://ann:hunter2@mirror.example.com"}}`,
+		`{repo: {base: "https://mirror.example.com/k8s?x&y"}}`, `{repo: {base: "https://ann:hunter2@mirror.example.com"}}`, `{repo: {base: "https://ann@mirror.example.com"}}`,
 		`{repo: {rpm: "https://mirror.example.com/$basearch", key: "https://mirror.example.com/key"}}`,
 		`{repo: {apt: "deb https://mirror.example.com/apt /"}}`, `{repo: {rpm: "https://mirror.example.com/rpm"}}`, `{repo: {rpm: "https://mirror.example.com/rpm", key: ""}}`,
 		`{repo: {base: "https://mirror.example.com", rpm: "https://mirror.example.com/rpm", key: "https://mirror.example.com/key"}}`,
@@ -118,7 +118,7 @@ func installSpecs() map[string]bool {
 		`{method: "", runtime: "", runtimeSource: "", runtimeMirror: "", dockerCodename: "", containerdVersion: "", imageRepository: "", firewall: ""}`,
 		`{method: packages, skipInstall: true, allowCgroupV1: false, ignoreUnknownKeys: true}`,
 		`{repo: {}, proxy: {}, hooks: {}, kubeadmPatches: []}`, `{repo: {base: "", apt: "", rpm: "", key: ""}}`,
-		`{repo: {base: "https://mirror.example.com/core:/stable:"}}`, `{repo: {base: "http://ann@mirror.example.com:8080/k8s", key: "https://mirror.example.com/key?x=%20"}}`,
+		`{repo: {base: "https://mirror.example.com/core:/stable:"}}`, `{repo: {base: "http://mirror.example.com:8080/k8s", key: "https://mirror.example.com/key?x=%20"}}`,
 		`{repo: {rpm: "https://mirror.example.com/rpm/", key: "https://mirror.example.com/key"}}`,
 		`{method: binaries, binaries: {url: "https://mirror.example.com", cniPluginsURL: "https://mirror.example.com/cni.tgz", sha256: {kubeadm: "` + digest + `", cni-plugins: "` + digest + `", kubectl: ""}}}`,
 		`{runtime: containerd, runtimeSource: docker, runtimeMirror: "https://mirror.example.com/docker"}`, `{runtimeSource: distribution, runtimeMirror: ""}`,

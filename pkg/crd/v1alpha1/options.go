@@ -130,7 +130,7 @@ type PackageRepo struct {
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
-	// +kubebuilder:validation:Pattern=`^$|^deb (\[[A-Za-z0-9 ._~/=,:+-]+\] )?https?://([A-Za-z0-9._~%-]+@)?[A-Za-z0-9][A-Za-z0-9._~/:%+-]*( [A-Za-z0-9._~/+-]+)+$`
+	// +kubebuilder:validation:Pattern=`^$|^deb (\[[A-Za-z0-9 ._~/=,:+-]+\] )?https?://[A-Za-z0-9][A-Za-z0-9._~/:%+-]*( [A-Za-z0-9._~/+-]+)+$`
 	Apt string `json:"apt,omitempty"`
 
 	// rpm is the base URL of a repository for dnf or yum.
@@ -306,10 +306,10 @@ type VIP struct {
 	Interface string `json:"interface,omitempty"`
 }
 
-// URL is an http or https URL without a password, or empty for none.
+// URL is an http or https URL without a user, or empty for none.
 //
 // +kubebuilder:validation:MaxLength=2048
-// +kubebuilder:validation:Pattern=`^$|^https?://([A-Za-z0-9._~%-]+@)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[A-Za-z0-9._~/:@%+?=-]*)?$`
+// +kubebuilder:validation:Pattern=`^$|^https?://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[A-Za-z0-9._~/:@%+?=-]*)?$`
 type URL string
 
 // ProxyURL is the http or https URL of a proxy, without a password, or empty for none.
