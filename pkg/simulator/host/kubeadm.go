@@ -472,10 +472,7 @@ func (c *call) connectServer(file, server, limit string) (cl *cluster, problem s
 	case err != nil:
 		return nil, "Error from server: " + err.Error()
 	}
-	if problem := user.admit(cl); problem != "" {
-		return nil, problem
-	}
-	return cl, ""
+	return cl, user.admit(cl)
 }
 
 // requestTimeout is how long a request waits for an address that swallows everything.
