@@ -20,7 +20,7 @@ echo 'capplunder-bootstrap begins'`
 const ciStepScript = `if [ -e $R/ci/over ]; then exit 0; fi; trap '[ $? = 0 ] || rm -rf $R/ci $R/hook-after' EXIT; cd /
 `
 
-const ciBootScript = `l=$L/bootcmd.log; (umask 077; : >$l); timeout 600 sh $R/ci/boot.sh >>$l 2>&1 </dev/null 9>&- || :; tail -n 40 $l | mask; rm -f $R/ci/boot.sh`
+const ciBootScript = `l=$L/bootcmd.log; (umask 077; : >$l); timeout 600 sh $R/ci/boot.sh </dev/null >>$l 2>&1 9>&- || :; tail -n 40 $l | mask; rm -f $R/ci/boot.sh`
 
 const ciFilesScript = `d=$R/ci/{{WHEN}}; if [ -e $d/owners ]; then while read -r db n; do getent "$db" "$n" >/dev/null || { echo "capplunder-error a file of the bootstrap data belongs to $n, whom $db does not know"; exit 1; }; done <$d/owners; fi
 if [ -e $d/files.tar.gz ]; then tar -xpzf $d/files.tar.gz -C /; if command -v restorecon >/dev/null; then tr '\n' '\0' <$d/paths | xargs -0 restorecon -F >/dev/null 2>&1 || :; fi; rm -rf $d; fi
@@ -38,16 +38,15 @@ die() { echo "capplunder-error $*"; exit 1; }
 used() { [ -b "$1" ] || die "$1 is not a block device"; s=$(wipefs -n "$1") || die "$1 can't be read"; [ -n "$s" ]; }
 free() { m=$(lsblk -nro MOUNTPOINT "$1") || die "$1 can't be read"; [ -z "$(echo "$m" | tr -d ' \n')" ] || die "$1 holds a mounted file system"; }
 part() { case $1 in /dev/disk/*) echo "$1-part$2";; *[0-9]) echo "$1p$2";; *) echo "$1$2";; esac; }
-while read -r what dev a over rest; do case $what in
-disk) if used "$dev" && [ "$over" = no ]; then echo "capplunder-disks $dev has something on it: left as it is"; continue; fi
-free "$dev"; wipefs -a "$dev" >/dev/null; n=$(blockdev --getsz "$dev")
-{ echo "label: $a"; for p in $rest; do c=${p%%:*}; case $c in -) echo "type=${p#*:}";; *) echo "size=$((n/100*c/2048*2048)), type=${p#*:}";; esac; done; } | sfdisk -q "$dev"; udevadm settle || :; echo "capplunder-disks $dev is partitioned";;
-fs) set -- $rest; p=$1; l=$2; shift 2; t=$dev; case $p in none) ;; auto) t=; for c in $(lsblk -nrpo NAME,TYPE "$dev" | sed -n 's/ part$//p'); do if [ "$l" != - ] && [ "$(blkid -o value -s LABEL "$c" || :)" = "$l" ]; then t=; break; fi; if [ -z "$t" ] && ! used "$c"; then t=$c; fi; done
-[ -n "$t" ] || { echo "capplunder-disks nothing on $dev is free for a file system"; continue; };; *) t=$(part "$dev" "$p");; esac
-if used "$t" && [ "$over" = no ]; then echo "capplunder-disks $t has something on it: left as it is"; continue; fi
-free "$t"; wipefs -a "$t" >/dev/null; if [ "$l" != - ]; then case $a in vfat) set -- "$@" -n "$l";; *) set -- "$@" -L "$l";; esac; fi; case $a in ext*) set -- -F "$@";; esac
-"mkfs.$a" "$@" "$t" </dev/null >/dev/null; echo "capplunder-disks $t has $a";;
-esac; done <$R/ci/disks; touch $E/bootstrap.disks`
+taken() { used "$1" && [ "$2" = no ] && echo "capplunder-disks $1 has something on it: left as it is"; }
+disk() { d=$1; t=$2; o=$3; shift 3; if taken "$d" "$o"; then return 0; fi; free "$d"; wipefs -a "$d" >/dev/null; n=$(blockdev --getsz "$d")
+{ echo "label: $t"; for p in "$@"; do if [ "${p%%:*}" = - ]; then echo "type=${p#*:}"; else echo "size=$((n/100*${p%%:*}/2048*2048)), type=${p#*:}"; fi; done; } | sfdisk -q "$d"; udevadm settle || :; echo "capplunder-disks $d is partitioned"; }
+spare() { for c in $(lsblk -nrpo NAME,TYPE "$1" | sed -n 's/ part$//p'); do if [ "$2" != - ] && [ "$(blkid -o value -s LABEL "$c" || :)" = "$2" ]; then return 0; fi; done
+for c in $(lsblk -nrpo NAME,TYPE "$1" | sed -n 's/ part$//p'); do if ! used "$c"; then echo "$c"; return 0; fi; done; }
+fs() { d=$1; t=$2; o=$3; p=$4; l=$5; shift 5; case $p in none) ;; auto) d=$(spare "$d" "$l");; *) d=$(part "$d" "$p");; esac
+if [ -z "$d" ]; then echo "capplunder-disks no partition is free for a file system of type $t"; return 0; fi; if taken "$d" "$o"; then return 0; fi; free "$d"; wipefs -a "$d" >/dev/null
+if [ "$l" != - ]; then case $t in vfat) set -- "$@" -n "$l";; *) set -- "$@" -L "$l";; esac; fi; case $t in ext*) set -- -F "$@";; esac; "mkfs.$t" "$@" "$d" </dev/null >/dev/null; echo "capplunder-disks $d has $t"; }
+while read -r what d a o rest; do "$what" "$d" "$a" "$o" $rest; done <$R/ci/disks; touch $E/bootstrap.disks`
 
 const ciMountsScript = `sed -i '/,comment=capplunder /d' /etc/fstab; cat $R/ci/mounts >>/etc/fstab; systemctl daemon-reload
 while read -r d p _; do mkdir -p "$p"; if ! grep -qF " $p " /proc/mounts; then mount "$p" || { echo "capplunder-error $d can't be mounted on $p"; exit 1; }; fi; done <$R/ci/mounts`
@@ -69,7 +68,7 @@ else mkdir -p /etc/systemd/timesyncd.conf.d; printf '[Time]\nNTP=%s\n' "$(cut -d
 // Commands may fail as they like: what counts is whether the host became a node, and if
 // it did, that is noted at once, for the sentinel is gone after a reboot. The log holds
 // join tokens, which kubeadm prints, until they are masked in it.
-const ciRunScript = `l=$L/bootstrap.log; (umask 077; : >$l); s=0; timeout 3300 sh $R/ci/run.sh >>$l 2>&1 </dev/null 9>&- || s=$?; rm -f $R/ci/run.sh
+const ciRunScript = `l=$L/bootstrap.log; (umask 077; : >$l); s=0; timeout 3300 sh $R/ci/run.sh </dev/null >>$l 2>&1 9>&- || s=$?; rm -f $R/ci/run.sh
 if {{VERDICT}}; then echo {{DIGEST}} >$E/bootstrap.new; mv $E/bootstrap.new $E/bootstrap.done; fi
 (umask 077; mask <$l >$l.new); mv $l.new $l; grep '^capplunder-runcmd ' $l || :; tail -n 60 $l; if [ $s = 124 ]; then echo 'capplunder-error the commands of the bootstrap data took more than 55 minutes'; fi; echo "capplunder-bootstrap ran"`
 
