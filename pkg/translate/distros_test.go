@@ -221,3 +221,75 @@ func TestBinaries(t *testing.T) {
 		}
 	})
 }
+
+// manyKeys is bootstrap data that uses what hosts have to differ in: users, disks, time.
+const manyKeys = `#cloud-config
+bootcmd: [[sh, -c, 'echo "$0" >/etc/booted', "it's me"]]
+write_files:
+- {path: /etc/early.conf, permissions: '0640', content: early}
+- {path: /home/capi/late, owner: 'capi:capi', content: late}
+- {path: /etc/hosts, append: true, content: "10.1.1.1 extra\n"}
+disk_setup:
+  /dev/sdb: {table_type: gpt, layout: [[30, 83], 70], overwrite: false}
+  /dev/sdc: {table_type: gpt, layout: true, overwrite: false}
+fs_setup:
+- {device: /dev/sdb, filesystem: ext4, partition: "1", label: etcd_disk, extra_opts: [-E, "lazy_itable_init=1,lazy_journal_init=1"]}
+- {device: /dev/sdb, filesystem: xfs, partition: "2", label: data}
+mounts:
+- [LABEL=etcd_disk, /var/lib/etcddisk]
+- [/dev/sdb2, /data, xfs]
+users:
+- name: capi
+  sudo: ALL=(ALL) NOPASSWD:ALL
+  groups: adm, special
+  passwd: $6$abc
+  lock_passwd: false
+  ssh_authorized_keys: [ssh-ed25519 AAAA me@example]
+ntp: {enabled: true, servers: [10.0.0.5]}
+runcmd: ['mkdir -p /run/cluster-api && echo success > /run/cluster-api/bootstrap-success.complete', [echo, done]]
+`
+
+func TestCloudConfigOnDistributions(t *testing.T) {
+	for profile, ntp := range map[string]string{
+		host.ProfileNoble: "NTP=10.0.0.5 ", host.ProfileRocky9: "server 10.0.0.5 iburst",
+		host.ProfileCentOS7: "server 10.0.0.5 iburst",
+	} {
+		t.Run(profile, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRack(t)
+				const a = "10.0.0.1"
+				h := r.add(a, "host-1", func(c *host.Config) {
+					c.Profile = profile
+					c.Disk = []host.DiskConfig{{Name: "sda", Bytes: 480103981056}, {Name: "sdb", Bytes: 64 << 30, Blank: true}, {Name: "sdc", Bytes: 64 << 30}}
+				})
+				k := kubernetes("1.34.1", false)
+				k.Bootstrapped = true
+				for range 2 {
+					m, err := translate.Bootstrap(r.job(), r.target(a), k, r.facts(a), &capi.BootstrapData{Value: []byte(manyKeys)})
+					l := r.must(r.post(m, err))
+					for _, e := range l.Entries {
+						if strings.Contains(e.Entry, "/dev/sdc is partitioned") {
+							t.Error("a disk with something on it was partitioned")
+						}
+					}
+				}
+				h.Reboot()
+				for script, want := range map[string]string{
+					"cat /etc/booted; sudo -n -u root stat -c '%a %U %G' /etc/early.conf /home/capi/late": "it's me\n640 root root\n644 capi capi",
+					"grep -c extra /etc/hosts": "1",
+					"id -Gn":                   "capi adm special",
+					"sudo -n -u root id -un":   "root",
+					"cat .ssh/authorized_keys": "ssh-ed25519 AAAA me@example",
+					"sudo -n -u root grep -c '^capi:$6$abc:' /etc/shadow":                          "1",
+					"grep sdb /proc/mounts | cut -d' ' -f1-3":                                      "/dev/sdb1 /var/lib/etcddisk ext4\n/dev/sdb2 /data xfs",
+					"lsblk -nrbo NAME,SIZE,LABEL /dev/sdb":                                         "sdb 68719476736 \nsdb1 20615004160 etcd_disk\nsdb2 48103406592 data",
+					"grep -h 10.0.0.5 /etc/systemd/timesyncd.conf.d/capplunder.conf /etc/chrony.conf 2>/dev/null": ntp,
+				} {
+					if got := h.Run(t.Context(), host.Command{User: "capi", Line: script, Combined: true}); got.Output != want {
+						t.Errorf("%s\n got %q\nwant %q", script, got.Output, want)
+					}
+				}
+			})
+		})
+	}
+}

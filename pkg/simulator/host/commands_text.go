@@ -88,6 +88,10 @@ func posix(p string, extended bool) string {
 			b.WriteByte(c)
 		case !extended && c == '*' && b.Len() == 0:
 			b.WriteString(`\*`)
+		case !extended && c == '$' && i+1 < len(p) && !strings.HasPrefix(p[i+1:], `\)`) && !strings.HasPrefix(p[i+1:], `\|`):
+			b.WriteString(`\$`)
+		case !extended && c == '^' && i > 0 && !strings.HasSuffix(p[:i], `\(`) && !strings.HasSuffix(p[:i], `\|`):
+			b.WriteString(`\^`)
 		default:
 			b.WriteByte(c)
 		}
@@ -98,6 +102,18 @@ func posix(p string, extended bool) string {
 func cmdGrep(c *call) int {
 	flags, args := options(c.args[1:], "-e", "-m", "-f")
 	patterns := flags["-e"]
+	if f := flags["-f"]; len(f) > 0 {
+		in, err := c.read(f[0])
+		if f[0] == "-" {
+			in, err = c.stdin()
+		}
+		if err != nil {
+			return c.fileError(f[0], err)
+		}
+		if patterns = append(patterns, strings.TrimSuffix(string(in), "\n")); len(in) == 0 {
+			return 1 // no pattern fits nothing
+		}
+	}
 	if len(patterns) == 0 {
 		if len(args) == 0 {
 			return c.fail(2, "no pattern")
@@ -190,261 +206,6 @@ func cmdGrep(c *call) int {
 		status = 1
 	}
 	return status
-}
-
-// sedCommand is one command of a sed script: [address] s/re/text/flags, p, d or q.
-type sedCommand struct {
-	at      *regexp.Regexp
-	line    int // -1 is the last line
-	negated bool
-	op      byte
-	re      *regexp.Regexp
-	text    string
-	global  bool
-	print   bool
-}
-
-func parseSed(script string, extended bool) ([]sedCommand, bool) {
-	var out []sedCommand
-	for script != "" {
-		script = strings.TrimLeft(script, " ;\n\t")
-		if script == "" {
-			break
-		}
-		var s sedCommand
-		var rest string
-		var ok bool
-		switch script[0] {
-		case '/':
-			var re string
-			if re, rest, ok = sedPart(script[1:], '/'); !ok {
-				return nil, false
-			}
-			if s.at = sedRegexp(re, extended, false); s.at == nil {
-				return nil, false
-			}
-			script = rest
-		case '$':
-			s.line, script = -1, script[1:]
-		default:
-			n := strings.TrimLeft(script, "0123456789")
-			s.line, _ = strconv.Atoi(script[:len(script)-len(n)])
-			script = n
-		}
-		script = strings.TrimLeft(script, " ")
-		if strings.HasPrefix(script, "!") {
-			s.negated, script = true, script[1:]
-		}
-		if script == "" {
-			return nil, false
-		}
-		s.op, script = script[0], script[1:]
-		switch s.op {
-		case 'p', 'd', 'q':
-		case 's':
-			if script == "" {
-				return nil, false
-			}
-			sep := script[0]
-			re, rest, ok := sedPart(script[1:], sep)
-			if !ok {
-				return nil, false
-			}
-			text, rest, ok := sedPart(rest, sep)
-			if !ok {
-				return nil, false
-			}
-			n := strings.IndexAny(rest, "; \n}")
-			if n < 0 {
-				n = len(rest)
-			}
-			flags := rest[:n]
-			script = rest[n:]
-			if strings.Trim(flags, "gpIi") != "" {
-				return nil, false
-			}
-			s.global, s.print = strings.Contains(flags, "g"), strings.Contains(flags, "p")
-			if s.re = sedRegexp(re, extended, strings.ContainsAny(flags, "Ii")); s.re == nil {
-				return nil, false
-			}
-			s.text = text
-		default:
-			return nil, false
-		}
-		out = append(out, s)
-	}
-	return out, true
-}
-
-// sedPart takes text up to an unescaped separator.
-func sedPart(s string, sep byte) (part, rest string, ok bool) {
-	var b strings.Builder
-	bracket := false
-	for i := 0; i < len(s); i++ {
-		switch {
-		case s[i] == '\\' && i+1 < len(s):
-			if s[i+1] != sep {
-				b.WriteByte('\\')
-			}
-			i++
-			b.WriteByte(s[i])
-		case s[i] == sep && !bracket:
-			return b.String(), s[i+1:], true
-		default:
-			switch s[i] {
-			case '[':
-				bracket = true
-			case ']':
-				bracket = false
-			}
-			b.WriteByte(s[i])
-		}
-	}
-	return "", "", false
-}
-
-func sedRegexp(re string, extended, fold bool) *regexp.Regexp {
-	expr := posix(re, extended)
-	if fold {
-		expr = "(?i)" + expr
-	}
-	r, err := regexp.Compile(expr)
-	if err != nil {
-		return nil
-	}
-	r.Longest()
-	return r
-}
-
-// replace applies an s command to a line.
-func (s sedCommand) replace(line string) (string, bool) {
-	n := 1
-	if s.global {
-		n = -1
-	}
-	var b strings.Builder
-	last := 0
-	for _, m := range s.re.FindAllStringSubmatchIndex(line, n) {
-		b.WriteString(line[last:m[0]])
-		for i := 0; i < len(s.text); i++ {
-			switch t := s.text[i]; {
-			case t == '&':
-				b.WriteString(line[m[0]:m[1]])
-			case t == '\\' && i+1 < len(s.text):
-				i++
-				switch d := s.text[i]; {
-				case d >= '0' && d <= '9':
-					if k := int(d-'0') * 2; k+1 < len(m) && m[k] >= 0 {
-						b.WriteString(line[m[k]:m[k+1]])
-					}
-				case d == 'n':
-					b.WriteByte('\n')
-				default:
-					b.WriteByte(d)
-				}
-			default:
-				b.WriteByte(t)
-			}
-		}
-		last = m[1]
-	}
-	if last == 0 && b.Len() == 0 && !s.re.MatchString(line) {
-		return line, false
-	}
-	b.WriteString(line[last:])
-	return b.String(), true
-}
-
-func cmdSed(c *call) int {
-	var suffix string
-	var inPlace, extended, quiet bool
-	var scripts, files []string
-	for args := c.args[1:]; len(args) > 0; args = args[1:] {
-		a := args[0]
-		switch {
-		case strings.HasPrefix(a, "-i"):
-			inPlace, suffix = true, a[2:]
-		case a == "-e" && len(args) > 1:
-			scripts = append(scripts, args[1])
-			args = args[1:]
-		case len(a) > 1 && a[0] == '-' && strings.Trim(a[1:], "Ernuse") == "":
-			extended = extended || strings.ContainsAny(a, "Er")
-			quiet = quiet || strings.Contains(a, "n")
-		case len(scripts) == 0:
-			scripts = []string{a}
-		default:
-			files = append(files, a)
-		}
-	}
-	prog, ok := parseSed(strings.Join(scripts, "\n"), extended)
-	if !ok {
-		return c.fail(1, "-e expression #1: not a command that this sed knows: %s", strings.Join(scripts, "; "))
-	}
-	if !inPlace {
-		b, status := c.input(files)
-		_, _ = io.WriteString(c.out, sedRun(prog, b, quiet))
-		return status
-	}
-	for _, f := range files {
-		b, err := c.read(f)
-		if err != nil {
-			return c.fail(4, "can't read %s: %s", f, errText(err))
-		}
-		if suffix != "" {
-			if err := c.write(f+suffix, b, 0o644); err != nil {
-				return c.fail(4, "couldn't open file %s: %s", f+suffix, errText(err))
-			}
-		}
-		if err := c.write(f, []byte(sedRun(prog, b, quiet)), 0o644); err != nil {
-			return c.fail(4, "couldn't open file %s: %s", f, errText(err))
-		}
-	}
-	return 0
-}
-
-func sedRun(prog []sedCommand, b []byte, quiet bool) string {
-	var out strings.Builder
-	all := lines(b)
-	for i, line := range all {
-		gone, quit := false, false
-		for _, s := range prog {
-			match := true
-			switch {
-			case s.at != nil:
-				match = s.at.MatchString(line)
-			case s.line > 0:
-				match = s.line == i+1
-			case s.line < 0:
-				match = i == len(all)-1
-			}
-			if match == s.negated {
-				continue
-			}
-			switch s.op {
-			case 'd':
-				gone = true
-			case 'q':
-				quit = true
-			case 'p':
-				out.WriteString(line + "\n")
-			case 's':
-				var did bool
-				if line, did = s.replace(line); did && s.print {
-					out.WriteString(line + "\n")
-				}
-			}
-			if gone || quit {
-				break
-			}
-		}
-		if !gone && !quiet {
-			out.WriteString(line + "\n")
-		}
-		if quit {
-			break
-		}
-	}
-	return out.String()
 }
 
 // set expands what tr takes: escapes, ranges and the common classes.

@@ -59,6 +59,13 @@ func TestShell(t *testing.T) {
 		{"readlink", `readlink -f /sys/class/block/sda2 >/tmp/r; cat /tmp/r`, "/sys/devices/pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0/block/sda/sda2"},
 		{"eval is rewritten too", `eval 'exec 4>/tmp/e; echo x >&4'; cat /tmp/e`, "x"},
 		{"arithmetic", `read -r sz </sys/block/sda/size; echo $((sz*512))`, "480103981056"},
+		{"continue in a case in a loop", `for i in 1 2 3; do case $i in 2) if true; then echo skip; continue; fi; echo no;; *) echo $i;; esac; done; echo end`, "1\nskip\n3\nend"},
+		{"continue 2", `for i in 1 2; do for j in a b; do if [ $j = b ]; then { continue 2; }; echo no; fi; echo $i$j; done; echo never; done; echo end`, "1a\n2a\nend"},
+		{"break of an inner loop", `for i in 1 2; do if true; then for j in a b; do if true; then break; echo no; fi; done; echo $i; fi; done`, "1\n2"},
+		{"break behind and", `set -eu; i=0; while :; do i=$((i+1)); if [ $i -gt 2 ]; then true && break; echo no; fi; echo $i; done`, "1\n2"},
+		{"continue in eval", `eval 'for i in 1 2; do if :; then continue; echo no; fi; done'; echo ok`, "ok"},
+		{"sed ranges", `printf 'a\n# begin\nb\n# end\nc\n' | sed '/^# begin$/,/^# end$/d'; seq 6 | sed -n '2,3p;$p'; seq 3 | sed '2i x'; seq 3 | sed '2,+1c y'`, "a\nc\n2\n3\n6\n1\nx\n2\n3\n1\ny"},
+		{"a dollar within a pattern", `printf 'a$6$b\n' | grep -c '^a$6$b$'`, "1"},
 		{"swap", `wc -l </proc/swaps; swapoff -a; wc -l </proc/swaps`, "2\n1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

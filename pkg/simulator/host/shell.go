@@ -102,6 +102,7 @@ const (
 	varUmask = "__umask"
 	varFD    = "__fd_" // + number: the path behind an extra file descriptor
 	varPID   = "__pid"
+	varLeft  = "__left_" // + number: see repairLoops
 )
 
 // privateTemp is where the interpreter would make real named pipes for <(...).
@@ -284,6 +285,9 @@ func parse(script, name string) (*syntax.File, error) {
 		}
 		return bad == nil
 	})
+	if bad == nil {
+		repairLoops(file)
+	}
 	return file, bad
 }
 
@@ -309,8 +313,6 @@ func rewriteRedirects(st *syntax.Stmt) {
 			// Closed for a program: a virtual one has none of these anyway.
 		case name == "read" && rd.Op == syntax.DplIn && extraFD(target):
 			call.Args = append([]*syntax.Word{literal("__fd_read"), rd.Word}, call.Args[1:]...)
-		case rd.N != nil && extraFD(rd.N.Value) && (rd.Op == syntax.DplOut || rd.Op == syntax.DplIn) && target == "-":
-			// N>&-: programs see no descriptor of their shell's anyway.
 		case rd.Op == syntax.DplIn && extraFD(target):
 			rd.Op, rd.Word = syntax.RdrIn, literal("/dev/fd/"+target)
 			keep = append(keep, rd)

@@ -111,7 +111,17 @@ func (h *Host) blockDevices() []blockDevice {
 
 // findDevice finds a block device by path, LABEL=, UUID= or a link to it.
 func (c *call) findDevice(name string) (blockDevice, bool) {
-	all := c.h.blockDevices()
+	if !strings.HasPrefix(name, "LABEL=") && !strings.HasPrefix(name, "UUID=") {
+		name = c.path(name)
+	}
+	return c.h.findDevice(name)
+}
+
+func (h *Host) findDevice(name string) (blockDevice, bool) {
+	all := h.blockDevices()
+	if len(all) == 0 {
+		return blockDevice{}, false
+	}
 	for prefix, field := range map[string]func(signature) string{
 		"LABEL=": func(s signature) string { return s.label }, "UUID=": func(s signature) string { return s.uuid },
 	} {
@@ -120,9 +130,9 @@ func (c *call) findDevice(name string) (blockDevice, bool) {
 			return all[max(i, 0)], i >= 0
 		}
 	}
-	c.h.fs.mu.Lock()
-	real, err := c.h.fs.resolve(c.path(name), true)
-	c.h.fs.mu.Unlock()
+	h.fs.mu.Lock()
+	real, err := h.fs.resolve(name, true)
+	h.fs.mu.Unlock()
 	i := slices.IndexFunc(all, func(b blockDevice) bool { return err == nil && b.name == real })
 	return all[max(i, 0)], i >= 0
 }
@@ -555,33 +565,41 @@ func fstabMounts(fstab []byte) []mounted {
 
 // mountOne mounts one file system; one that is mounted already is fine for mount -a.
 func (c *call) mountOne(m mounted, again bool) int {
-	for _, line := range lines([]byte(c.h.lockedMounts())) {
+	if text := c.h.mount(m, again); text != "" {
+		return c.fail(mountFailure, "%s: %s.", m.Path, text)
+	}
+	return 0
+}
+
+// mount says what keeps a file system from being mounted, "" if nothing did.
+func (h *Host) mount(m mounted, again bool) string {
+	for _, line := range lines([]byte(h.lockedMounts())) {
 		if f := strings.Fields(line); f[1] == m.Path {
 			if again {
-				return 0
+				return ""
 			}
-			return c.fail(mountFailure, "%s: %s already mounted on %s.", m.Path, m.Device, m.Path)
+			return m.Device + " already mounted on " + m.Path
 		}
 	}
-	if i, err := c.h.fs.stat(m.Path, true); err != nil || !i.IsDir() {
-		return c.fail(mountFailure, "%s: mount point does not exist.", m.Path)
+	if i, err := h.fs.stat(m.Path, true); err != nil || !i.IsDir() {
+		return "mount point does not exist"
 	}
 	if !slices.Contains([]string{"tmpfs", "none", "bind"}, m.Type) && !strings.Contains(m.Options, "bind") {
-		dev, ok := c.findDevice(m.Device)
+		dev, ok := h.findDevice(m.Device)
 		if !ok {
-			return c.fail(mountFailure, "%s: special device %s does not exist.", m.Path, m.Device)
+			return "special device " + m.Device + " does not exist"
 		}
-		if kind := dev.signature().kind; kind == "" || m.Type != "auto" && kind != m.Type && !(strings.HasPrefix(kind, "ext") && strings.HasPrefix(m.Type, "ext")) {
-			return c.fail(mountFailure, "%s: wrong fs type, bad option, bad superblock on %s, missing codepage or helper program, or other error.", m.Path, m.Device)
-		} else {
-			m.Type = kind
+		kind := dev.signature().kind
+		ext := strings.HasPrefix(kind, "ext") && strings.HasPrefix(m.Type, "ext")
+		if kind == "" || m.Type != "auto" && kind != m.Type && !ext {
+			return "wrong fs type, bad option, bad superblock on " + m.Device + ", missing codepage or helper program, or other error"
 		}
-		m.Device = dev.name
+		m.Device, m.Type = dev.name, kind
 	}
-	c.h.mu.Lock()
-	c.h.sys.mounts = append(c.h.sys.mounts, m)
-	c.h.mu.Unlock()
-	return 0
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.sys.mounts = append(h.sys.mounts, m)
+	return ""
 }
 
 func cmdUmount(c *call) int {
@@ -632,13 +650,12 @@ func cmdMountpoint(c *call) int {
 
 // cmdDf shows the root file system, which is never full.
 func cmdDf(c *call) int {
-	flags, args := options(c.args[1:], "-B", "--output")
+	flags, _ := options(c.args[1:], "-B", "--output")
 	if has(flags, "--output") && value(flags, "--output") != "" {
 		c.printf("    Avail\n%d\n", 400<<20)
 		return 0
 	}
 	c.printf("Filesystem     1K-blocks    Used Available Use%% Mounted on\n%s      460000000 8000000 428000000   2%% /\n", c.h.rootDevice())
-	_ = args
 	return 0
 }
 

@@ -59,6 +59,9 @@ func (h *Host) startServices() {
 	h.sys.permissive = !strings.Contains("\n"+string(selinux), "\nSELINUX=enforcing")
 	h.sys.swap = h.swapAtBoot(string(fstab), overridden)
 	h.mu.Unlock()
+	for _, m := range fstabMounts(fstab) {
+		h.mount(m, true) // what cannot be mounted stays away, as with nofail
+	}
 	for _, e := range h.list("/etc/modules-load.d") {
 		b, _ := h.fs.readFile(root, e)
 		for _, m := range strings.Fields(string(b)) {

@@ -392,13 +392,8 @@ func cmdUseradd(c *call) int {
 		return slices.IndexFunc(group, func(f []string) bool { return f[0] == n || f[2] == n })
 	}
 	if !modify {
-		uid := 1000
-		for _, f := range passwd {
-			if n, err := strconv.Atoi(f[2]); err == nil && n >= uid && n < 60000 {
-				uid = n + 1
-			}
-		}
-		gid := strconv.Itoa(uid)
+		uid := freeID(passwd, 1000)
+		gid := strconv.Itoa(freeID(group, uid))
 		if value(flags, "-g", "--gid") == "" && !has(flags, "-N", "--no-user-group") {
 			if groupAt(name) >= 0 {
 				return c.fail(shadowTaken, "group %s exists - if you want to add this user to that group, use -g.", name)
@@ -482,6 +477,14 @@ func cmdUseradd(c *call) int {
 	return 0
 }
 
+// freeID is the first number from one on that no line of a table has.
+func freeID(table [][]string, from int) int {
+	for slices.ContainsFunc(table, func(f []string) bool { return f[2] == strconv.Itoa(from) }) {
+		from++
+	}
+	return from
+}
+
 func cmdGroupadd(c *call) int {
 	flags, args := options(c.args[1:], "-g", "--gid")
 	if len(args) != 1 {
@@ -495,19 +498,13 @@ func cmdGroupadd(c *call) int {
 		return c.fail(shadowBad, "'%s' is not a valid group name", args[0])
 	}
 	group := c.h.table(groupFile)
-	gid := 1000
-	for _, f := range group {
-		if f[0] == args[0] {
-			if has(flags, "-f", "--force") {
-				return 0
-			}
-			return c.fail(shadowTaken, "group '%s' already exists", args[0])
+	if slices.ContainsFunc(group, func(f []string) bool { return f[0] == args[0] }) {
+		if has(flags, "-f", "--force") {
+			return 0
 		}
-		if n, err := strconv.Atoi(f[2]); err == nil && n >= gid && n < 60000 {
-			gid = n + 1
-		}
+		return c.fail(shadowTaken, "group '%s' already exists", args[0])
 	}
-	id := strconv.Itoa(gid)
+	id := strconv.Itoa(freeID(group, 1000))
 	if v := value(flags, "-g", "--gid"); v != "" {
 		if slices.ContainsFunc(group, func(f []string) bool { return f[2] == v }) {
 			return c.fail(shadowIDTaken, "GID '%s' already exists", v)
