@@ -14,6 +14,7 @@ import (
 
 	"github.com/plunder-app/capplunder/internal/ui"
 	"github.com/plunder-app/capplunder/pkg/apply/event"
+	"github.com/plunder-app/capplunder/pkg/capi"
 )
 
 const docs = "../../docs"
@@ -132,4 +133,60 @@ func TestEventsAreDocumented(t *testing.T) {
 			t.Errorf("the type or step %q is not mentioned", m[1])
 		}
 	}
+}
+
+// Every option of an installation has a row, with its flag, and no row is about another.
+func TestOptionsAreDocumented(t *testing.T) {
+	text := page(t, "kubernetes.md")
+	apply := newApplyCmd(newFactory(nil, first(ui.Test("", false)), nil), nil)
+	known := append(optionFields("", reflect.TypeFor[capi.InstallOptions]()), optionFields("", reflect.TypeFor[capi.ClusterOptions]())...)
+	rows := map[string]bool{}
+	flags := map[string]bool{}
+	for _, m := range regexp.MustCompile("(?m)^\\| (`[a-zA-Z0-9.`, ]+`) \\| ([^|]*)\\|").FindAllStringSubmatch(text, -1) {
+		for _, f := range regexp.MustCompile("`([a-zA-Z0-9.]+)`").FindAllStringSubmatch(m[1], -1) {
+			rows[f[1]] = true
+		}
+		for _, f := range regexp.MustCompile("--([a-z0-9-]+)").FindAllStringSubmatch(m[2], -1) {
+			flags[f[1]] = true
+			if apply.Flags().Lookup(f[1]) == nil {
+				t.Errorf("there is no --%s", f[1])
+			}
+		}
+	}
+	for _, field := range known {
+		if !rows[field] {
+			t.Errorf("no row for %s", field)
+		}
+		delete(rows, field)
+	}
+	delete(rows, "vip") // an object that may be empty
+	for field := range rows {
+		t.Errorf("%s does not exist", field)
+	}
+	own := pflag.NewFlagSet("", pflag.ContinueOnError)
+	new(installFlags).addFlags(own)
+	own.VisitAll(func(fl *pflag.Flag) {
+		if !flags[fl.Name] {
+			t.Errorf("no row for --%s", fl.Name)
+		}
+	})
+}
+
+// optionFields are the paths of the fields of options.
+func optionFields(path string, t reflect.Type) []string {
+	var list []string
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		below := f.Type
+		if below.Kind() == reflect.Pointer {
+			below = below.Elem()
+		}
+		if below.Kind() == reflect.Struct {
+			list = append(list, optionFields(path+name+".", below)...)
+		} else {
+			list = append(list, path+name)
+		}
+	}
+	return list
 }
