@@ -87,7 +87,7 @@ func TestInitCutOff(t *testing.T) {
 		{"phase:init mark-control-plane", true},
 		{"phase:init addon", true},
 		{"run:touch /etc/kubernetes/capplunder/init.done", true},
-		{"run:sync", true},
+		{"run:sync", false},
 	} {
 		t.Run(tt.at, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -39,7 +39,7 @@ const imagesScript = `trap '[ $? = 0 ] || rm -rf {{SECRETS}}' EXIT; if [ -e $E/i
 //   - init.done is there and on disk before anybody is told that init ended well;
 //   - kubeadm's log shows whether the API server was ever reached, and whether kubeadm
 //     said that it was through;
-//   - init.started says that what is on the host is ours.
+//   - init.started, on disk before kubeadm begins, says that what is on the host is ours.
 //
 // A control plane that was ever reached is never reset and never initialised again: if
 // it answers, the rest of kubeadm's phases are run, which may run again; if it does not,
@@ -58,7 +58,7 @@ if [ -e $c/admin.conf ] && try 6 up; then todo=rest
 elif reached || [ ! -e $L/init.log ]; then untouched
 else timeout 300 kubeadm reset -f {{CRI}} >$L/reset.log 2>&1 || :; fi; fi
 case $todo in
-init) touch $E/init.started; if [ -d $R/pki ]; then mkdir -p $c/pki; cp -pR $R/pki/. $c/pki/; fi; vip {{INITCONF}}
+init) touch $E/init.started; sync; if [ -d $R/pki ]; then mkdir -p $c/pki; cp -pR $R/pki/. $c/pki/; fi; vip {{INITCONF}}
 if ! timeout 1500 kubeadm init --config $R/kubeadm.yaml {{FLAGS}} >$L/init.log 2>&1; then last; exit 1; fi;;
 rest) echo 'an earlier kubeadm init was cut off: the rest of it follows'
 if ! timeout 900 kubeadm init --config $R/kubeadm.yaml --skip-phases=preflight,certs,kubeconfig,etcd,control-plane,kubelet-start,wait-control-plane {{FLAGS}} >>$L/init.log 2>&1; then last; exit 1; fi;;
@@ -83,7 +83,7 @@ if joined; then touch $E/join.done; sync; vip {{CONF}}; echo 'capplunder-join al
 if [ -e $c/kubelet.conf ] || [ -e $c/bootstrap-kubelet.conf ] || [ -e $c/manifests/kube-apiserver.yaml ] || [ -e $c/pki/ca.crt ]; then
 if [ ! -e $E/join.started ]; then echo 'capplunder-error this host belongs to a cluster that capplunder did not join it to; not touching it'; exit 1; fi
 {{CLEAR}}fi
-rm -f $E/join.done; touch $E/join.started; if [ -d $R/pki ]; then mkdir -p $c/pki; cp -pR $R/pki/. $c/pki/; fi
+rm -f $E/join.done; touch $E/join.started; sync; if [ -d $R/pki ]; then mkdir -p $c/pki; cp -pR $R/pki/. $c/pki/; fi
 if ! timeout 900 kubeadm join --config $R/join.yaml {{FLAGS}} >$L/join.log 2>&1; then tail -n 80 $L/join.log | mask; exit 1; fi
 touch $E/join.done; sync; vip {{CONF}}; echo 'capplunder-join ok'`
 
@@ -91,9 +91,9 @@ const (
 	clearWorker = `n=; if [ -e $c/kubelet.conf ]; then n=1; fi; timeout 300 kubeadm reset -f {{CRI}} >$L/reset.log 2>&1 || :; if [ -n "$n" ]; then sleep 60; fi
 `
 	clearControlPlane = `K="kubectl --kubeconfig=$R/admin.conf --request-timeout=20s"; if [ -e {{CONF}} ]; then (umask 077; cp {{CONF}} $R/admin.conf); fi
-if [ -e $c/manifests/etcd.yaml ] || [ -e /var/lib/etcd/member ]; then try 6 $K get --raw /healthz >/dev/null || { echo 'capplunder-error a join was cut off on this host and the cluster does not answer; its etcd may count on this host, so it is left as it is'; exit 1; }; fi
+m=; if [ -e $c/manifests/etcd.yaml ] || [ -e /var/lib/etcd/member ]; then m=1; try 6 $K get --raw /healthz >/dev/null || { echo 'capplunder-error a join was cut off on this host and the cluster does not answer; its etcd may count on this host, so it is left as it is'; exit 1; }; fi
 timeout 300 kubeadm reset -f {{CRI}} >$L/reset.log 2>&1 || :; if [ -e $R/admin.conf ]; then $K delete node {{NODE}} --ignore-not-found || :; fi
-if grep -qi 'failed to remove etcd member' $L/reset.log; then echo 'capplunder-error the etcd member of an earlier try is still in the cluster: remove it with etcdctl member remove on another control plane'; exit 1; fi
+if [ -n "$m" ] && grep -qiE 'failed to remove etcd member|unable to fetch the kubeadm-config' $L/reset.log; then echo 'capplunder-error the etcd member of an earlier try is still in the cluster: remove it with etcdctl member remove on another control plane'; exit 1; fi
 `
 )
 

@@ -362,6 +362,131 @@ func TestKubeadmRefusals(t *testing.T) {
 	}
 }
 
+// kubeadmVectors are what kubeadm gets in the vectors of vectors_test.go, by their names.
+// The keys are those of installVector.must.
+func kubeadmVectors() map[string]struct{ must, mustNot map[string][]string } {
+	type texts = map[string][]string
+	return map[string]struct{ must, mustNot map[string][]string }{
+		"1 noble, alone": {
+			texts{"init.files": {"kubeadm.k8s.io/v1beta4", "- name: node-ip\n    value: 192.168.1.123", "- name: provider-id\n    value: plunder://00:50:56:a5:11:20", "taints: []\n"}},
+			texts{"init.files": {"certificateKey", "imageRepository"}, "init": {"--upload-certs"}},
+		},
+		"2 trixie, three control planes": {
+			texts{"init": {"--skip-token-print --skip-certificate-key-print --upload-certs"}, "init.files": {"certificateKey: " + vectorKey, "controlPlaneEndpoint: 10.0.0.9:6443", "certSANs:\n  - 10.0.0.9\n  - 192.168.1.123\n  - api.x\n  - cp-abcde\n"}},
+			texts{"init.files": {"taints"}},
+		},
+		"3 rocky 9, another control plane": {
+			texts{
+				"work": {"init phase upload-certs --upload-certs --skip-certificate-key-print --config $R/upload.yaml >/dev/null"}, "work.files": {"certificateKey: " + vectorKey, "kubernetesVersion: v1.36.4"},
+				"join": {"kubeadm join --config $R/join.yaml", "--cri-socket=unix:///run/containerd/containerd.sock"}, "join.files": {"controlPlane:\n  certificateKey: " + vectorKey},
+			},
+			nil,
+		},
+		"4 rhel 9, worker": {
+			texts{"join": {"kubeadm join --config $R/join.yaml"}, "join.files": {"caCertHashes:\n    - " + harmlessHash}},
+			texts{"join.files": {"controlPlane:", "certkey"}, "work": {"upload-certs"}, "join": {"etcd"}},
+		},
+		"5 bookworm, an ended minor": {texts{"join.files": {"kubeadm.k8s.io/v1beta3", "kubeletExtraArgs:\n    node-ip: 192.168.1.123\n    provider-id: plunder://"}}, texts{"join.files": {"imageRepository"}}},
+		"6 bionic, v1.14 from a mirror": {
+			texts{"init.files": {"kubeadm.k8s.io/v1beta1", "imageRepository: registry.k8s.io"}}, texts{"init.files": {"criSocket"}, "init": {"--cri-socket"}},
+		},
+		"8 bionic, another control plane of v1.14": {
+			texts{"work": {`upload-certs --experimental-upload-certs --config $R/upload.yaml --certificate-key "$(cat $R/certkey)" >/dev/null`}, "join": {`join --config $R/join.yaml --certificate-key "$(cat $R/certkey)"`}, "join.files": {"/run/capplunder/certkey 0600 root\n" + vectorKey}},
+			texts{"join": {"--experimental-control-plane"}, "join.files": {"certificateKey"}},
+		},
+		"9 centos 7":                           {texts{"join.files": {"kubeadm.k8s.io/v1beta3"}}, nil},
+		"10b rocky 8, cgroup v1 allowed":       {texts{"join": {"--ignore-preflight-errors=SystemVerification"}, "join.files": {`{"failCgroupV1":false}`}}, nil},
+		"18 a minor that is not known yet":     {texts{"join.files": {"kubeadm.k8s.io/v1beta4"}}, nil},
+		"19 containerd before its time":        {texts{"join.files": {"criSocket: /run/containerd/containerd.sock"}}, nil},
+		"22 trixie, hooks, a fixed containerd": {texts{"init": {"hook.after#job"}, "init.files": {"/run/capplunder/hook-after 0700 root\necho after " + vectorHook}}, nil},
+		"23 v1.13, three control planes with keys of ours": {
+			texts{"join.files": {"/run/capplunder/pki/front-proxy-ca.key 0600 root\n" + vectorPassword, "kubeadm.k8s.io/v1beta1", "controlPlane:\n"}}, texts{"work": {"upload"}, "join": {"--certificate-key"}},
+		},
+	}
+}
+
+func TestKubeadmVectors(t *testing.T) {
+	expected := kubeadmVectors()
+	for _, v := range installVectors() {
+		want, ok := expected[v.name]
+		if !ok {
+			continue
+		}
+		delete(expected, v.name)
+		mp, err := v.plan()
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := v.maps(mp)
+		if err != nil {
+			t.Fatalf("%s: %v", v.name, err)
+		}
+		text := texts(t, list)
+		for kind, all := range want.must {
+			for _, w := range all {
+				if !strings.Contains(text[kind], w) {
+					t.Errorf("%s: %s: %q is missing in\n%s", v.name, kind, w, text[kind])
+				}
+			}
+		}
+		for kind, all := range want.mustNot {
+			for _, n := range all {
+				if strings.Contains(text[kind], n) {
+					t.Errorf("%s: %s: %q must not be in\n%s", v.name, kind, n, text[kind])
+				}
+			}
+		}
+	}
+	for name := range expected {
+		t.Errorf("there is no vector %q", name)
+	}
+}
+
+// kubeadmMaps are maps with every script of kubeadm that there is, for what is said of
+// all scripts.
+func kubeadmMaps(tb testing.TB) map[string]wire.Map {
+	tb.Helper()
+	out := map[string]wire.Map{}
+	add := func(name string, m wire.Map, err error) {
+		if err != nil {
+			tb.Fatalf("%s: %v", name, err)
+		}
+		out[name] = m
+	}
+	for name, c := range kubeadmCases() {
+		m, err := c.build()
+		add(name, m, err)
+	}
+	everything := func(k *translate.Kubernetes) {
+		k.HA, k.Endpoint, k.VIP = true, capi.Endpoint{Host: "10.0.0.9", Port: 6443}, &capi.VIP{}
+		k.CNI = &capi.CNI{URL: "https://mirror.example/cni.yaml", SHA256: secretCertKey}
+		k.Hooks = &capi.Hooks{After: "echo done"}
+	}
+	for name, c := range map[string]kubeadmCase{
+		"init-everything": {version: "1.34.1", cp: true, change: everything}, "join-everything": {version: "1.34.1", join: true, cp: true, change: everything},
+		"init-cni": {version: "1.21.14", cp: true, change: func(k *translate.Kubernetes) { k.CNI = &capi.CNI{Manifest: "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {name: flannel, namespace: kube-flannel}\n"} }},
+	} {
+		m, err := c.build()
+		add(name, m, err)
+	}
+	in := harmless()
+	k := kubeadmCase{version: "1.34.1"}.kubernetes()
+	for name, w := range map[string]translate.Work{
+		"work-ca": {}, "work-spent": {Spent: []string{"aaaaaa", "bbbbbb"}}, "work-nodes": {Nodes: []translate.WantedNode{{Name: "w", ProviderID: "plunder://00:50:56:a5:11:20"}}},
+		"work-all": {Spent: []string{"aaaaaa"}, Tokens: []translate.Token{{ID: "abcdef", Secret: secretToken}}, CertKey: secretCertKey, Nodes: []translate.WantedNode{{Name: "w", ProviderID: "plunder://00:50:56:a5:11:20"}}},
+	} {
+		m, err := translate.ControlPlaneWork("job", in.target(), k, w)
+		add(name, m, err)
+	}
+	_, public := sealingKey(tb)
+	m, err := translate.ReadAdminMap("job", in.target(), k, public)
+	add("kubeconfig-sealed", m, err)
+	k.KubeconfigTransport = capi.KubeconfigPlain
+	m, err = translate.ReadAdminMap("job", in.target(), k, nil)
+	add("kubeconfig-plain", m, err)
+	return out
+}
+
 func second(_ wire.Map, err error) error { return err }
 
 // TestVIPManifest: a static pod that the kubelet can read, with what the objects say.

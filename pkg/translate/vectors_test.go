@@ -459,6 +459,10 @@ func testScripts(t *testing.T) map[string]string {
 			add(name+"."+kind, list[kind])
 		}
 	}
+	list := kubeadmMaps(t)
+	for _, name := range slices.Sorted(maps.Keys(list)) {
+		add(name, list[name])
+	}
 	return out
 }
 
