@@ -39,6 +39,19 @@ func (c *cluster) running(id uint64) bool {
 	return h != nil && h.etcd(id)
 }
 
+// memberHosts are the hosts of all members that have started, up or down.
+func (c *cluster) memberHosts() []*Host {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []*Host
+	for _, m := range c.Members {
+		if h := c.hosts[m.ID]; h != nil {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
 // unhealthy is the address of a member that has started and does not run, or "". kubeadm
 // lets no control plane join, and says so, while there is one.
 func (c *cluster) unhealthy() string {

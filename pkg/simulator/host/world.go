@@ -188,11 +188,11 @@ func (h *Host) requestTrouble(ctx context.Context, kind, word string) error {
 }
 
 // behind is a control plane that answers under an endpoint that is no host's address.
-// When control planes of the cluster have kube-vip for it, or there is no load
-// balancer, it is one whose kube-vip works; otherwise it is any that answers.
+// When a control plane of the cluster has kube-vip for it, be it down, or there is no
+// load balancer, it is one whose kube-vip works; otherwise it is any that answers.
 func (w *World) behind(endpoint, address string) *Host {
 	w.mu.Lock()
-	alone := w.alone
+	virtual := w.alone
 	var all []*Host
 	for _, a := range sortedKeys(w.hosts) {
 		all = append(all, w.hosts[a]...)
@@ -204,16 +204,18 @@ func (w *World) behind(endpoint, address string) *Host {
 		if c == nil || look(c, func(d *clusterData) string { return d.Endpoint }) != endpoint {
 			continue
 		}
-		switch have, works := h.virtualAddress(address, c); {
-		case works:
-			return h
-		case have:
-			alone = true
-		case balanced == nil:
+		if balanced == nil {
 			balanced = h
+			for _, m := range c.memberHosts() {
+				have, _ := m.virtualAddress(address, c)
+				virtual = virtual || have
+			}
+		}
+		if _, works := h.virtualAddress(address, c); works {
+			return h
 		}
 	}
-	if alone {
+	if virtual {
 		return nil
 	}
 	return balanced
