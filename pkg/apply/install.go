@@ -122,6 +122,7 @@ func (m *machine) initCluster(ctx context.Context, c *cluster, guard translate.G
 		if err != nil {
 			return err
 		}
+		m.spent = in.Token.ID
 		if err := c.initDone(ctx, m, hash); err != nil {
 			return err
 		}
