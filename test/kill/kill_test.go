@@ -40,10 +40,15 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	sim := simulator.New(simulator.Config{
+	return newRigOf(t, simulator.Config{
 		Machines: 3, OSInstall: 300 * time.Millisecond, KubernetesInstall: 200 * time.Millisecond,
 		BootLoop: 100 * time.Millisecond, BootTime: 100 * time.Millisecond, SSHLatency: 5 * time.Millisecond, POSTCost: time.Microsecond,
 	})
+}
+
+func newRigOf(t *testing.T, rack simulator.Config) *rig {
+	t.Helper()
+	sim := simulator.New(rack)
 	l, err := sim.Listen(t.Context(), "127.0.0.1:0", simulator.ListenOptions{})
 	if err != nil {
 		t.Fatal(err)
