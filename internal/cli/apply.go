@@ -343,7 +343,7 @@ func (f *factory) adviseOnClusters(ctx context.Context, store *opened, plan *tra
 		}
 		told[c.Key] = true
 		if c.ClusterOptionsFor(defaults).CNI == nil && !mp.Machine.Bootstrapped() {
-			f.noticef("Cluster %s: its nodes stay NotReady until a network add-on is installed (kubectl apply, or --cni next time)", c.Key)
+			f.noticef("Cluster %s: its nodes stay NotReady until a network add-on is installed; --cni installs one with a new cluster", c.Key)
 		}
 		if _, ok, err := store.Kubeconfig(ctx, c.Key); err == nil && ok {
 			f.noticef("next: %s get kubeconfig %s --merge%s", name, c.Key, f.place)
