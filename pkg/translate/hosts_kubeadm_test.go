@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/plunder-app/capplunder/pkg/capi"
+	"github.com/plunder-app/capplunder/pkg/pki"
 	"github.com/plunder-app/capplunder/pkg/plunder/wire"
 	"github.com/plunder-app/capplunder/pkg/simulator/host"
 	"github.com/plunder-app/capplunder/pkg/translate"
@@ -239,4 +240,141 @@ func TestNodesOnHosts(t *testing.T) {
 			t.Errorf("the used token: %q", s)
 		}
 	})
+}
+
+// TestKeysOfOurOwn: with pki: tool the cluster has the CA that was made here, control
+// planes need nothing of each other, and the kubeconfig that was signed here is good.
+func TestKeysOfOurOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, k, facts := planes(t, "1.34.1", first, other)
+		keys, err := pki.New(time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := pki.Hash(keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		job := r.job()
+		l := r.must(r.post(translate.Init(job, r.target(first), k, facts[first], translate.InitInput{Token: token("aaaaaa"), PKI: keys})))
+		if hash, err := translate.ReadInit(l, job); err != nil || hash != want {
+			t.Errorf("CA %s, err %v, want %s", hash, err, want)
+		}
+		w := translate.Work{Tokens: []translate.Token{token("second")}, Expires: time.Now().Add(30 * time.Minute)}
+		r.must(r.post(translate.ControlPlaneWork(r.job(), r.target(first), k, w)))
+		r.must(r.post(translate.Join(r.job(), r.target(other), k, facts[other], translate.JoinInput{Token: token("second"), PKI: keys, Endpoint: k.Endpoint, CAHash: want})))
+		for _, a := range []string{first, other} {
+			if s := r.on(a, "ls -R /run/capplunder; stat -c %a /etc/kubernetes/pki/ca.key /etc/kubernetes/pki/sa.key /etc/kubernetes/pki/etcd/ca.key /etc/kubernetes/pki/ca.crt"); strings.Contains(s, ".key\n") && strings.Contains(strings.SplitN(s, "600", 2)[0], "ca.key") || !strings.HasSuffix(strings.TrimSpace(s), "600\n600\n600\n644") {
+				t.Errorf("%s: %s", a, s)
+			}
+		}
+		conf, err := pki.AdminKubeconfig(keys, "prod", k.Endpoint, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := r.on(other, "cat >/tmp/conf <<'X'\n"+string(conf)+"\nX\nkubectl --kubeconfig=/tmp/conf get nodes -o name"); !strings.Contains(s, "node/host-11") {
+			t.Errorf("the kubeconfig is not good: %s", s)
+		}
+	})
+}
+
+// TestAfterInit: the network add-on, the user's script and the kubeconfig, once and
+// again.
+func TestAfterInit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, k, facts := planes(t, "1.34.1", first)
+		k.CNI = &capi.CNI{Manifest: "apiVersion: apps/v1\nkind: DaemonSet\nmetadata:\n  name: kube-flannel-ds\n  namespace: kube-flannel\n"}
+		k.Hooks = &capi.Hooks{After: "echo run >>/root/hook; echo secret of the hook >/dev/null"}
+		init := func() wire.Log {
+			return r.must(r.post(translate.Init(r.job(), r.target(first), k, facts[first], translate.InitInput{Token: token("aaaaaa"), CertKey: someKey})))
+		}
+		init()
+		init()
+		if s := r.on(first, "cat /root/hook; ls /run/capplunder"); !strings.HasPrefix(s, "run\n") || strings.Count(s, "run\n") != 1 || strings.Contains(s, "cni") || strings.Contains(s, "hook") {
+			t.Errorf("%q", s)
+		}
+		time.Sleep(time.Minute)
+		w := translate.Work{Nodes: []translate.WantedNode{{Name: "host-10", ProviderID: capi.ProviderID(macOf(first))}}}
+		job := r.job()
+		got, err := translate.ReadWork(r.must(r.post(translate.ControlPlaneWork(job, r.target(first), k, w))), job, w)
+		if err != nil || !got.Nodes["host-10"].Ready {
+			t.Errorf("%+v, err %v", got, err)
+		}
+
+		key, public := sealingKey(t)
+		job = r.job()
+		l := r.must(r.post(translate.ReadAdminMap(job, r.target(first), k, public)))
+		text, err := translate.OpenAdmin(l, job, k, key)
+		if err != nil || strings.TrimSpace(string(text)) != strings.TrimSpace(r.on(first, "cat /etc/kubernetes/admin.conf")) {
+			t.Errorf("%.80q, err %v", text, err)
+		}
+		k.KubeconfigTransport = capi.KubeconfigPlain
+		job = r.job()
+		l = r.must(r.post(translate.ReadAdminMap(job, r.target(first), k, nil)))
+		if plain, err := translate.OpenAdmin(l, job, k, nil); err != nil || string(plain) != string(text) {
+			t.Errorf("plain: %.80q, err %v", plain, err)
+		}
+	})
+}
+
+// TestInitFails: what kubeadm could not do can be done after a fix, without a second
+// cluster if there was one already.
+func TestInitFails(t *testing.T) {
+	for _, tt := range []struct {
+		at   string
+		same bool
+	}{{"phase:init kubelet-start", false}, {"phase:init bootstrap-token", true}, {"phase:init addon", true}} {
+		t.Run(tt.at, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, k, facts := planes(t, "1.30.14", first)
+				h := r.hosts[first]
+				h.Sabotage(func(s host.Step) *host.Trouble {
+					if s.Is(tt.at) {
+						return &host.Trouble{Text: "the disk is wrong"}
+					}
+					return nil
+				})
+				in := translate.InitInput{Token: token("aaaaaa"), CertKey: someKey}
+				l := r.post(translate.Init(r.job(), r.target(first), k, facts[first], in))
+				if l.State == wire.StateCompleted || !strings.Contains(lastOf(l), "disk is wrong") {
+					t.Fatalf("%s: %s", l.State, lastOf(l))
+				}
+				before := r.on(first, "sha256sum </etc/kubernetes/pki/ca.crt")
+				h.Sabotage(nil)
+				r.must(r.post(translate.Init(r.job(), r.target(first), k, facts[first], in)))
+				if after := r.on(first, "sha256sum </etc/kubernetes/pki/ca.crt"); tt.same && before != after {
+					t.Errorf("CA %s, then %s", before, after)
+				}
+				r.joins(k, facts[first])
+			})
+		})
+	}
+}
+
+// TestOldControlPlanes: keys are handed on in every way that kubeadm has had.
+func TestOldControlPlanes(t *testing.T) {
+	for _, version := range []string{"1.14.10", "1.15.12", "1.21.14", "1.23.17"} {
+		t.Run(version, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRack(t)
+				k := kubernetes(version, true)
+				k.HA, k.Endpoint = true, capi.Endpoint{Host: vip, Port: 6443}
+				k.Repo = mirror()
+				r.add(first, r.targetName(first), func(c *host.Config) { c.Profile = host.ProfileBionic })
+				r.add(other, r.targetName(other), func(c *host.Config) { c.Profile = host.ProfileBionic })
+				f := r.facts(first)
+				for _, a := range []string{first, other} {
+					r.must(r.post(translate.Packages(r.job(), r.target(a), k, f)))
+				}
+				r.must(r.post(translate.Init(r.job(), r.target(first), k, f, translate.InitInput{Token: token("aaaaaa"), CertKey: someKey})))
+				r.must(r.join(k, f, "second"))
+				if nodes := r.hosts[first].Nodes(); !slices.Equal(nodes, []string{"host-10", "host-11"}) {
+					t.Errorf("nodes %q", nodes)
+				}
+				if s := r.on(other, "ls /run/capplunder"); strings.Contains(s, "certkey") || strings.Contains(s, "yaml") {
+					t.Errorf("left: %s", s)
+				}
+			})
+		})
+	}
 }

@@ -503,7 +503,7 @@ func cmdCp(c *call) int {
 func (c *call) copyTree(from, to string) error {
 	src := path.Clean(c.path(from))
 	dst := path.Clean(c.path(to))
-	if c.h.fs.exists(dst) {
+	if c.h.fs.exists(dst) && path.Base(from) != "." {
 		dst = path.Join(dst, path.Base(src))
 	}
 	c.h.fs.mu.Lock()
