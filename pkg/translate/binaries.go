@@ -57,12 +57,12 @@ func binaries(k *Kubernetes, f Facts) string {
 	base := fmt.Sprintf("%s/v%s/bin/linux/%s/", strings.TrimRight(cmp.Or(src.URL, binariesBase), "/"), k.Version, architectures()[f.Arch])
 	var fetch strings.Builder
 	for _, name := range binaryNames() {
-		fmt.Fprintf(&fetch, " fetch %s '%s' /usr/local/bin/.capplunder; chmod 755 /usr/local/bin/.capplunder; mv -f /usr/local/bin/.capplunder /usr/local/bin/%s\n",
-			quote(base+name), src.SHA256[name], name)
+		fmt.Fprintf(&fetch, " fetch %s %s /usr/local/bin/.capplunder; chmod 755 /usr/local/bin/.capplunder; mv -f /usr/local/bin/.capplunder /usr/local/bin/%s\n",
+			quote(base+name), quote(src.SHA256[name]), name)
 	}
 	if src.CNIPluginsURL != "" {
-		fmt.Fprintf(&fetch, " mkdir -p /opt/cni/bin; fetch %s '%s' /opt/cni/.capplunder; tar -xzf /opt/cni/.capplunder -C /opt/cni/bin; rm -f /opt/cni/.capplunder\n",
-			quote(src.CNIPluginsURL), src.SHA256[cniPlugins])
+		fmt.Fprintf(&fetch, " mkdir -p /opt/cni/bin; fetch %s %s /opt/cni/.capplunder; tar -xzf /opt/cni/.capplunder -C /opt/cni/bin; rm -f /opt/cni/.capplunder\n",
+			quote(src.CNIPluginsURL), quote(src.SHA256[cniPlugins]))
 	}
 	sum := sha256.Sum256([]byte(fetch.String()))
 	return fill(`fetch() { get -o "$3" "$1"; [ -z "$2" ] || [ "$(sha256sum <"$3" | cut -d' ' -f1)" = "$2" ] || { rm -f "$3"; echo "capplunder-error $1 has another SHA-256 digest than the one given"; exit 1; }; }

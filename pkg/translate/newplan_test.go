@@ -73,7 +73,7 @@ func TestNewPlanRefusals(t *testing.T) {
 		"Machine default/old: spec.version: v1.14.2: no public package repository serves it (oldest: v1.24.0)", "spec.repo.apt or spec.repo.rpm with spec.repo.key", "spec.method: binaries", "choose v1.24 or newer", "--skip-kubernetes",
 		"Machine default/named: spec.bootstrap.configRef: there is no bootstrap provider here", "--bootstrap-data named=FILE", `dataSecretName: ""`,
 		"Machine default/none: spec.version: it is needed",
-		"PlunderMachine default/odd: spec.runtime: kubelet cannot use docker from v1.24 on", "PlunderMachine default/odd: spec.repo.base: there is a user in it",
+		"PlunderMachine default/odd: spec.runtime: kubelet cannot use docker from v1.24 on", "PlunderMachine default/odd: spec.repo.base: has a user in it",
 		"Cluster default/c: spec.controlPlaneEndpoint: it is needed for 2 control plane Machines",
 		"v2.0.0: the oldest", "v1.12.0: the oldest that can be installed is v1.13",
 	} {

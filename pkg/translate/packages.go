@@ -139,6 +139,9 @@ func checkScript(k *Kubernetes) string {
 		runtime = "docker"
 	}
 	s := `for p in kubeadm kubelet ` + runtime + `; do command -v $p >/dev/null || { echo "capplunder-error $p is not on the image, and skipInstall is set"; exit 1; }; done; systemctl enable --now ` + runtime + "\n"
+	if k.proxied() {
+		s += proxySum(k) + "systemctl daemon-reload; cmp -s $R/proxy.sum $E/proxy.sum || { systemctl restart " + runtime + "; install -m 600 $R/proxy.sum $E/proxy.sum; }\n"
+	}
 	if k.docker() {
 		s += "docker version\n"
 	} else {
