@@ -60,7 +60,11 @@ func TestIsolation(t *testing.T) {
 		`echo x >D/canary`, `echo x >>D/canary`, `echo x >|D/canary`, `echo x &>D/canary`, `: >D/canary &`, `touch D/canary`, `mkdir -p D; touch D/canary`, `tee D/canary </dev/null`,
 		`dd if=/dev/zero of=D/canary bs=1 count=1`, `mkfifo D/canary`, `exec 3>D/canary`, `exec 1>D/canary`, `install -m 644 /etc/hosts D/canary`, `ln -s /etc D/canary`, `mktemp -p D canary.XXX`,
 		`cat <(cat D/file)`, `echo x > >(cat >D/canary)`, `eval 'cat <(cat D/file)'`, `trap 'cat <(cat D/file)' EXIT`, `bash -c 'cat <(cat D/file)'`,
-		`echo D/*`, `cd D && ls`, `ls D`, `ls -a D`, `for f in D/*; do cat "$f"; done`, `echo D/f?le D/[f]ile | grep -v '[?[]'`,
+		`curl file://D/file`, `curl -o D/canary https://pkgs.k8s.io/core:/stable:/v1.34/deb/Release.key`, `curl -fsSL http://T/ -x http://T`, `http_proxy=http://T/ curl http://mirror.example/k.gpg`,
+		`visudo -c -f D/file`, `visudo -cf D/script`, `gpg --dearmor -o D/canary <D/file`, `rpm --import D/file`, `mkfs.ext4 D/canary`, `mkfs.ext4 -F D/file`, `sfdisk D/canary </dev/null`, `wipefs -a D/file`,
+		`mount D/file /mnt; cat /mnt/*`, `mount -o bind D/ /mnt; cat /mnt/file`, `useradd -m -d D/canary joe`, `chpasswd <D/file`, `blkid D/file`, `sed -i s/a/b/ D/canary`, `sed w D/canary </etc/hosts`,
+		`systemctl enable D/program; systemctl start program`, `printf '[Service]\nExecStart=D/program\n' >/etc/systemd/system/x.service; systemctl restart x`, `apt-get -y install D/program`, `mkdir -p D; useradd -m -d D/canary joe; ls D`,
+		`for f in D/file; do case $f in *) cat "$f"; continue;; esac; done`, `echo D/*`, `cd D && ls`, `ls D`, `ls -a D`, `for f in D/*; do cat "$f"; done`, `echo D/f?le D/[f]ile | grep -v '[?[]'`,
 		`[ -e D/file ] && echo the-real-machine`, `test -f D/file && echo the-real-machine`, `[[ -r D/file ]] && echo the-real-machine`, `[ -x D/program ] && echo the-real-machine`,
 		`[ -O D/file ] && echo the-real-machine`, `[[ -O D/file ]] && echo the-real-machine`, `[[ -N D/file ]] && echo the-real-machine`, `[ D/file -nt D/none ] && echo the-real-machine`,
 		`command -v D/program && echo the-real-machine`, `PATH=D command -v program && echo the-real-machine`, `PATH=D; type program && echo the-real-machine`, `PATH=D; hash program; program`,
@@ -70,7 +74,7 @@ func TestIsolation(t *testing.T) {
 		`cd D; pwd -P`, `pushd D; cat file`, `cat /nonexistent/capplunder-simulator/sh-interp-1`, `echo x >/nonexistent/capplunder-simulator/sh-interp-1`, `TMPDIR=D; cat <(echo)`,
 		`enable -f D/program x`, `coproc D/program`, `compgen -f D/`, `echo ${x:-$(D/program)}`, `echo $(( $(cat D/file) ))`, `cat <<<"$(D/program)"`, `time D/program`, `select x in a; do D/program; done </dev/null`,
 	} {
-		script = strings.NewReplacer("D/", dir+"/", "=D", "="+dir, " D;", " "+dir+";", " D ", " "+dir+" ", "H/", home+"/", "/T", "/"+addr).Replace(script)
+		script = strings.NewReplacer("D/", dir+"/", "=D", "="+dir, " D;", " "+dir+";", " D ", " "+dir+" ", "H/", home+"/", "//T", "//"+l.Addr().String(), "/T", "/"+addr).Replace(script)
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		for _, line := range []string{script, "sudo -n -u root bash -c " + quote(script)} {
 			r := h.Run(ctx, Command{Line: line, Combined: true})

@@ -83,6 +83,7 @@ type debSource struct {
 	line, url, suite string
 	components       []string
 	keyring          string
+	trusted          bool // whatever signs it
 }
 
 // sources are the "deb" lines of the host.
@@ -114,6 +115,7 @@ func parseSource(line string) debSource {
 			if k, ok := strings.CutPrefix(o, "signed-by="); ok {
 				s.keyring = k
 			}
+			s.trusted = s.trusted || o == "trusted=yes"
 		}
 		rest = after
 	}
@@ -285,7 +287,7 @@ func (c *call) aptUpdate() int {
 
 // signature says what is wrong with the key of a repository, "" if nothing is.
 func (c *call) signature(s debSource, r repository) string {
-	if r.key == "" {
+	if r.key == "" || s.trusted {
 		return ""
 	}
 	var ids []string

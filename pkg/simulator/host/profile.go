@@ -210,7 +210,7 @@ func (h *Host) installSources(p profile) {
 			h.addFile("/etc/selinux/config", "SELINUX=enforcing\nSELINUXTYPE=targeted\n")
 		}
 	case p.manager == "apt-get":
-		for _, d := range []string{"/etc/apt/keyrings", "/etc/apt/sources.list.d", "/var/lib/dpkg"} {
+		for _, d := range []string{"/etc/apt/keyrings", "/etc/apt/sources.list.d", "/etc/apt/trusted.gpg.d", "/var/lib/dpkg"} {
 			h.fs.put(d, &node{mode: fs.ModeDir | 0o755})
 		}
 		h.addFile("/etc/apt/sources.list", p.sourcesList())

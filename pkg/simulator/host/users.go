@@ -275,7 +275,11 @@ func cmdID(c *call) int {
 	case has(flags, "-g", "-G"):
 		c.printf("%d\n", u.gid)
 	default:
-		c.printf("uid=%d(%s) gid=%d(%s) groups=%d(%s)\n", u.uid, u.name, u.gid, groups[0], u.gid, strings.Join(groups, ","))
+		for i, g := range groups {
+			gid, _ := c.h.groupID(g)
+			groups[i] = fmt.Sprintf("%d(%s)", gid, g)
+		}
+		c.printf("uid=%d(%s) gid=%s groups=%s\n", u.uid, u.name, groups[0], strings.Join(groups, ","))
 	}
 	return 0
 }
