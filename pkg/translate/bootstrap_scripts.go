@@ -40,7 +40,7 @@ free() { m=$(lsblk -nro MOUNTPOINT "$1") || die "$1 can't be read"; [ -z "$(echo
 part() { case $1 in /dev/disk/*) echo "$1-part$2";; *[0-9]) echo "$1p$2";; *) echo "$1$2";; esac; }
 taken() { used "$1" && [ "$2" = no ] && echo "capplunder-disks $1 has something on it: left as it is"; }
 disk() { d=$1; t=$2; o=$3; shift 3; if taken "$d" "$o"; then return 0; fi; free "$d"; wipefs -a "$d" >/dev/null; n=$(blockdev --getsz "$d")
-{ echo "label: $t"; for p in "$@"; do if [ "${p%%:*}" = - ]; then echo "type=${p#*:}"; else echo "size=$((n/100*${p%%:*}/2048*2048)), type=${p#*:}"; fi; done; } | sfdisk -q "$d"; udevadm settle || :; echo "capplunder-disks $d is partitioned"; }
+{ echo "label: $t"; for p in "$@"; do if [ "${p%%:*}" = - ]; then echo "type=${p#*:}"; else echo "size=$((n*${p%%:*}/100 & ~2047)), type=${p#*:}"; fi; done; } | sfdisk -q "$d"; udevadm settle || :; echo "capplunder-disks $d is partitioned"; }
 spare() { for c in $(lsblk -nrpo NAME,TYPE "$1" | sed -n 's/ part$//p'); do if [ "$2" != - ] && [ "$(blkid -o value -s LABEL "$c" || :)" = "$2" ]; then return 0; fi; done
 for c in $(lsblk -nrpo NAME,TYPE "$1" | sed -n 's/ part$//p'); do if ! used "$c"; then echo "$c"; return 0; fi; done; }
 fs() { d=$1; t=$2; o=$3; p=$4; l=$5; shift 5; case $p in none) ;; auto) d=$(spare "$d" "$l");; *) d=$(part "$d" "$p");; esac

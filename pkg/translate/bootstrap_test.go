@@ -610,9 +610,10 @@ runcmd: ['false', "` + joinCommand + `"]
 
 // FuzzBootstrap: whatever stands in bootstrap data, no command has it and no script runs it.
 func FuzzBootstrap(f *testing.F) {
-	for _, s := range []string{"a", "$(touch /canary)", "`touch /canary`", "'; touch /canary; '", "\"; touch /canary; \"", "-rf", "a\ntouch /canary\n", "${IFS}x", "a:b", "\\", "{{DIGEST}}", "../../canary", "/", "x /canary"} {
-		f.Add(s, s, s)
+	for _, s := range []string{"a", "$(touch /canary)", "`touch /canary`", "'; touch /canary; '", "\"; touch /canary; \"", "-rf", "a\ntouch /canary\n", "${IFS}x", "a:b", "\\", "{{DIGEST}}", "../../canary", "/", "x /canary", "root; touch /canary", "x|touch /canary", "$(touch${IFS}/canary)", "x' -- $(touch /canary)"} {
+		f.Add(s)
 	}
+	same := harmlessCommands(f)
 	world := host.NewWorld()
 	h := host.New(host.Config{MAC: macOf("10.0.0.1"), Address: "10.0.0.1", HostName: "host-1", User: "deploy", World: world})
 	f.Cleanup(h.Close)
@@ -624,47 +625,48 @@ func FuzzBootstrap(f *testing.F) {
 		}
 		h.Run(t.Context(), c)
 	}
-	f.Fuzz(func(t *testing.T, path, name, word string) {
-		text, err := yaml.Marshal(map[string]any{
-			"write_files": []any{
-				map[string]any{"path": "/fuzz/" + path, "owner": "root:" + name, "content": word},
-				map[string]any{"path": "/fuzz/appended" + path, "append": true, "content": word},
-				map[string]any{"path": "/fuzz/" + word, "owner": "root", "permissions": "0600"},
-			},
-			"users":      []any{map[string]any{"name": name, "gecos": word, "homedir": "/fuzz/" + path, "groups": []any{word}, "passwd": word, "sudo": "ALL=" + word, "ssh_authorized_keys": []any{word}}},
-			"ntp":        map[string]any{"servers": []any{word}},
-			"mounts":     []any{[]any{"/dev/" + name, "/fuzz/" + path, "ext4", word}},
-			"disk_setup": map[string]any{"/dev/" + path: map[string]any{"layout": true}},
-			"fs_setup":   []any{map[string]any{"device": "/dev/sda", "filesystem": name, "label": word, "extra_opts": word}},
-			"runcmd":     []any{[]any{"true", word, path, name}},
-		})
-		if err != nil {
-			return
+	f.Fuzz(func(t *testing.T, text string) {
+		// Each place by itself, for one that is refused would hide the others.
+		file := func(key string, value any) map[string]any {
+			e := map[string]any{"path": "/fuzz/file", "content": "x"}
+			e[key] = value
+			return map[string]any{"write_files": []any{e}}
 		}
-		// One hostile part must not hide behind the refusal of another.
-		var all map[string]any
-		if err := yaml.Unmarshal(text, &all); err != nil {
-			return
+		user := func(key string, value any) map[string]any {
+			e := map[string]any{"name": "fuzz", "homedir": "/fuzz/home"}
+			e[key] = value
+			return map[string]any{"users": []any{e}}
 		}
-		for _, part := range []string{"write_files", "users", "ntp", "mounts", "disk_setup", "fs_setup", "runcmd"} {
-			one, err := yaml.Marshal(map[string]any{part: all[part]})
+		for i, place := range []map[string]any{
+			file("path", "/fuzz/"+text), file("path", text), file("owner", text), file("owner", "root:"+text), file("content", text), file("permissions", text),
+			{"write_files": []any{map[string]any{"path": "/fuzz/" + text, "append": true, "content": text}}},
+			user("name", text), user("gecos", text), user("homedir", text), user("homedir", "/fuzz/"+text), user("shell", "/"+text), user("primary_group", text), user("groups", text),
+			user("groups", []any{"a", text}), user("passwd", text), user("inactive", text), user("sudo", text), user("sudo", []any{"ALL=(ALL) ALL", text}), user("ssh_authorized_keys", []any{text}),
+			{"ntp": map[string]any{"servers": []any{text}, "pools": []any{}}}, {"ntp": map[string]any{"pools": []any{text}}},
+			{"mounts": []any{[]any{text, "/fuzz/m"}}}, {"mounts": []any{[]any{"/dev/sdb", "/fuzz/" + text}}}, {"mounts": []any{[]any{"/dev/sdb", "/fuzz/m", text}}}, {"mounts": []any{[]any{"/dev/sdb", "/fuzz/m", "ext4", text}}},
+			{"disk_setup": map[string]any{"/dev/" + text: map[string]any{"layout": true}}}, {"disk_setup": map[string]any{"/dev/sdb": map[string]any{"layout": []any{[]any{50, text}}}}},
+			{"fs_setup": []any{map[string]any{"device": "/dev/" + text, "filesystem": "ext4"}}}, {"fs_setup": []any{map[string]any{"device": "/dev/sdb", "filesystem": text}}},
+			{"fs_setup": []any{map[string]any{"device": "/dev/sdb", "filesystem": "ext4", "label": text}}}, {"fs_setup": []any{map[string]any{"device": "/dev/sdb", "filesystem": "ext4", "extra_opts": text}}},
+			{"runcmd": []any{[]any{"true", text}}}, {"bootcmd": []any{[]any{text}}},
+		} {
+			raw, err := yaml.Marshal(place)
 			if err != nil {
-				t.Fatal(err)
+				return
 			}
 			in := harmless()
-			m, err := translate.Bootstrap("job", target, in.kubernetes(), in.facts(), cloudData("#cloud-config\n"+string(one)))
+			m, err := translate.Bootstrap("job", target, in.kubernetes(), in.facts(), cloudData("#cloud-config\n"+string(raw)))
 			if err != nil {
 				continue
 			}
 			for _, a := range m.Deployments[0].Actions {
-				if word != "" && len(word) > 6 && strings.Contains(a.Command, word) && !strings.Contains(harmlessCommands(t), word) {
-					t.Errorf("%s has data in its command", a.Name)
+				if strings.Contains(a.Command, text) && !strings.Contains(same, text) {
+					t.Errorf("place %d: %s has data in its command", i, a.Name)
 				}
 				run(t, a)
 			}
 			res := h.Run(t.Context(), host.Command{User: "root", Line: "sh -c '[ ! -e /canary ] || echo sung; rm -rf /canary /fuzz /etc/kubernetes/capplunder/*; sed -i /fuzz/d /etc/fstab'", Combined: true})
 			if strings.Contains(res.Output, "sung") {
-				t.Fatalf("%s ran what it was given: path %q, name %q, word %q", part, path, name, word)
+				t.Fatalf("place %d ran %q", i, text)
 			}
 		}
 	})
@@ -672,10 +674,10 @@ func FuzzBootstrap(f *testing.F) {
 
 // harmlessCommands are the commands of data with nothing hostile in it: they are the
 // same whatever the data says.
-func harmlessCommands(t *testing.T) string {
-	t.Helper()
+func harmlessCommands(tb testing.TB) string {
+	tb.Helper()
 	var s strings.Builder
-	for _, m := range bootstrapMaps(t) {
+	for _, m := range bootstrapMaps(tb) {
 		for _, a := range m.Deployments[0].Actions {
 			s.WriteString(a.Command)
 		}
