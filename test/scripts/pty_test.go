@@ -184,7 +184,7 @@ func TestPipeIsPlain(t *testing.T) {
 			t.Errorf("%s is not plain: %q", what, text)
 		}
 	}
-	if !strings.Contains(stdout.String(), "Provisioned") {
+	if !strings.Contains(stdout.String(), "Running") {
 		t.Errorf("no result on stdout: %q", stdout.String())
 	}
 }
@@ -202,7 +202,7 @@ func TestSpinnerWhileStdoutIsPiped(t *testing.T) {
 	if !spinner.MatchString(x.text()) {
 		t.Errorf("no spinner on stderr: %q", x.text())
 	}
-	if escape.MatchString(stdout.String()) || !strings.Contains(stdout.String(), "Provisioned") {
+	if escape.MatchString(stdout.String()) || !strings.Contains(stdout.String(), "Running") {
 		t.Errorf("stdout: %q", stdout.String())
 	}
 }
