@@ -43,7 +43,7 @@ func sedAddressOf(script string, extended bool) (a sedAddress, rest string, ok b
 	if script == "" {
 		return a, "", true
 	}
-	sep := byte(0)
+	var sep byte
 	switch {
 	case script[0] == '/':
 		sep, script = '/', script[1:]

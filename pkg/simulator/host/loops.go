@@ -49,7 +49,7 @@ func (r *loopRepair) list(stmts []*syntax.Stmt, loops []*loop, body bool) (out [
 	return stmts, leaves
 }
 
-// stmt repairs a statement and returns how many of the loops around it it may leave.
+// stmt repairs a statement and returns how many of its loops it may leave.
 func (r *loopRepair) stmt(st *syntax.Stmt, loops []*loop) (leaves int) {
 	if st == nil {
 		return 0

@@ -96,28 +96,28 @@ func legacyRepository(source string, rpm bool) repository {
 // dockerVersions are the releases of docker-ce and containerd.io that Docker publishes
 // for a release of a distribution; ok is false if it publishes none.
 func dockerVersions(release string) (docker, containerd []string, ok bool) {
-	new := []string{"28.1.1", "28.5.2"}
+	recent := []string{"28.1.1", "28.5.2"}
 	switch release {
 	case "bionic":
 		return []string{"18.06.1", "18.06.3", "18.09.9", "19.03.15", "20.10.24", "23.0.6", "24.0.2"}, []string{"1.2.13", "1.4.13", "1.5.11", "1.6.21"}, true
 	case "focal":
 		return []string{"19.03.15", "20.10.24", "23.0.6", "24.0.9", "26.1.4", "27.5.1", "28.1.1"}, []string{"1.6.33", "1.7.27"}, true
 	case "jammy":
-		return append([]string{"20.10.24", "23.0.6", "24.0.9", "26.1.4", "27.5.1"}, new...), []string{"1.6.33", "1.7.28", "2.2.1"}, true
+		return append([]string{"20.10.24", "23.0.6", "24.0.9", "26.1.4", "27.5.1"}, recent...), []string{"1.6.33", "1.7.28", "2.2.1"}, true
 	case "noble":
-		return append([]string{"26.1.4", "27.5.1"}, new...), []string{"1.6.33", "1.7.28", "2.2.1"}, true
+		return append([]string{"26.1.4", "27.5.1"}, recent...), []string{"1.6.33", "1.7.28", "2.2.1"}, true
 	case "bookworm":
-		return append([]string{"23.0.6", "24.0.9", "26.1.4", "27.5.1"}, new...), []string{"1.6.33", "1.7.28", "2.2.1"}, true
+		return append([]string{"23.0.6", "24.0.9", "26.1.4", "27.5.1"}, recent...), []string{"1.6.33", "1.7.28", "2.2.1"}, true
 	case "trixie":
-		return new, []string{"1.7.28", "2.2.1"}, true
+		return recent, []string{"1.7.28", "2.2.1"}, true
 	case "el7":
 		return []string{"18.06.1", "18.06.3", "18.09.9", "19.03.15", "20.10.24", "23.0.6", "24.0.9", "26.1.4"}, []string{"1.2.13", "1.4.13", "1.6.33"}, true
 	case "el8":
 		return []string{"19.03.15", "20.10.24", "23.0.6", "24.0.9", "26.1.3"}, []string{"1.4.13", "1.6.32"}, true
 	case "el9":
-		return append([]string{"20.10.24", "23.0.6", "24.0.9", "26.1.4", "27.5.1"}, new...), []string{"1.6.33", "1.7.28", "2.2.1"}, true
+		return append([]string{"20.10.24", "23.0.6", "24.0.9", "26.1.4", "27.5.1"}, recent...), []string{"1.6.33", "1.7.28", "2.2.1"}, true
 	case "el10", "fc42":
-		return new, []string{"1.7.28", "2.2.1"}, true
+		return recent, []string{"1.7.28", "2.2.1"}, true
 	}
 	return nil, nil, false
 }

@@ -131,9 +131,9 @@ func (h *Host) findDevice(name string) (blockDevice, bool) {
 		}
 	}
 	h.fs.mu.Lock()
-	real, err := h.fs.resolve(name, true)
+	target, err := h.fs.resolve(name, true)
 	h.fs.mu.Unlock()
-	i := slices.IndexFunc(all, func(b blockDevice) bool { return err == nil && b.name == real })
+	i := slices.IndexFunc(all, func(b blockDevice) bool { return err == nil && b.name == target })
 	return all[max(i, 0)], i >= 0
 }
 

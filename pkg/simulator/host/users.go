@@ -164,16 +164,6 @@ func (h *Host) groupName(gid int) string {
 	return strconv.Itoa(gid)
 }
 
-// shellOf is the login shell of a user, "" if there is no such user.
-func (h *Host) shellOf(name string) string {
-	for _, f := range h.table(passwdFile) {
-		if f[0] == name && len(f) > 6 {
-			return f[6]
-		}
-	}
-	return ""
-}
-
 // groupsOf are the names of the groups that list a user as a member.
 func (h *Host) groupsOf(name string) []string {
 	var out []string
