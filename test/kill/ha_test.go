@@ -31,13 +31,14 @@ import (
 
 // haSamples is how many places an installation is killed at, of all that there are:
 // each costs three runs of the program.
-const haSamples = 24
+const haSamples = 18
 
-// haManifests are a cluster with three control plane machines and two workers.
-func haManifests(t *testing.T) string {
+// haManifests are a cluster with three control plane machines and two workers; spec is
+// of its PlunderCluster.
+func haManifests(t *testing.T, spec string) string {
 	t.Helper()
 	var b strings.Builder
-	b.WriteString(`apiVersion: cluster.x-k8s.io/v1beta1
+	fmt.Fprintf(&b, `apiVersion: cluster.x-k8s.io/v1beta1
 kind: Cluster
 metadata: {name: ha}
 spec:
@@ -47,7 +48,8 @@ spec:
 apiVersion: infrastructure.cluster.x-k8s.io/v1alpha1
 kind: PlunderCluster
 metadata: {name: ha}
-`)
+spec: {%s}
+`, spec)
 	for i, name := range []string{"cp1", "cp2", "cp3", "w1", "w2"} {
 		role := ""
 		if i < 3 {
@@ -197,7 +199,11 @@ func (r *haRig) clean(c *host.ClusterState, records []capi.Record) {
 	}
 	for _, rec := range records {
 		h := r.sim.Host(rec.MAC)
-		look(rec.Name+": arguments of programs and the log of sudo", strings.Join(h.Journal(), "\n"))
+		journal := h.Journal()
+		if len(journal) == 0 {
+			r.t.Errorf("%s: nothing ran on it", rec.Name)
+		}
+		look(rec.Name+": arguments of programs and the log of sudo", strings.Join(journal, "\n"))
 		h.Files(func(path string, data []byte) {
 			if strings.HasPrefix(path, "/etc/kubernetes/") || strings.HasPrefix(path, "/var/lib/kubelet/pki/") || strings.HasPrefix(path, "/var/lib/etcd/") {
 				return // kubeadm's own keys
@@ -208,7 +214,7 @@ func (r *haRig) clean(c *host.ClusterState, records []capi.Record) {
 	}
 	look("what the program said", r.output.String())
 	err := filepath.WalkDir(r.state, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || filepath.Base(filepath.Dir(path)) == "kubeconfigs" {
+		if err != nil || d.IsDir() || slices.Contains([]string{"kubeconfigs", "pki"}, filepath.Base(filepath.Dir(path))) {
 			return err
 		}
 		data, err := os.ReadFile(path)
@@ -238,7 +244,7 @@ func (r *haRig) log(address string) string {
 	return string(body)
 }
 
-// do is run, and keeps what was said.
+// mustApply runs the program undisturbed, and keeps what it said.
 func (r *haRig) mustApply(args []string) string {
 	r.t.Helper()
 	code, out, errOut := r.run(args, nil, nil)
@@ -252,9 +258,12 @@ func (r *haRig) mustApply(args []string) string {
 // A cluster with several control planes: wherever the program is killed, and once more
 // while it makes up for that, the next run makes it whole. Nobody initialises twice.
 func TestKilledHighlyAvailableConverges(t *testing.T) {
-	install := func(t *testing.T) []string { t.Helper(); return []string{"apply", "-f", haManifests(t)} }
+	install := func(t *testing.T, spec string) []string {
+		t.Helper()
+		return []string{"apply", "-f", haManifests(t, spec)}
+	}
 	undisturbed := newHARig(t)
-	out := undisturbed.mustApply(install(t))
+	out := undisturbed.mustApply(install(t, ""))
 	for _, token := range undisturbed.whole().Tokens {
 		if !strings.HasPrefix(token.Description, "Proxy") {
 			t.Errorf("token %s (%s) is left", token.ID, token.Description)
@@ -263,14 +272,17 @@ func TestKilledHighlyAvailableConverges(t *testing.T) {
 	requests, events := undisturbed.responses.Load(), strings.Count(out, "\n")
 	all := points(requests, events)
 	t.Logf("an installation makes %d requests and reports %d events; it is killed at %d of these places", requests, events, haSamples)
-	random := rand.New(rand.NewPCG(4, 2)) //nolint:gosec // repeatable on purpose
+	random := rand.New(rand.NewPCG(4, 2))
 	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	for _, p := range all[:min(haSamples, len(all))] {
-		again := point{p.where, 1 + random.Int64N(p.n)}
-		t.Run(fmt.Sprintf("%s-%d-then-%d", p.where, p.n, again.n), func(t *testing.T) {
+	for i, p := range all[:min(haSamples, len(all))] {
+		again, spec, keys := point{p.where, 1 + random.Int64N(p.n)}, "", "kubeadm"
+		if i%3 == 2 {
+			spec, keys = "pki: tool", "tool"
+		}
+		t.Run(fmt.Sprintf("%s-%d-then-%d-pki-%s", p.where, p.n, again.n, keys), func(t *testing.T) {
 			t.Parallel()
 			r := newHARig(t)
-			args := install(t)
+			args := install(t, spec)
 			for _, p := range []point{p, again} {
 				if !r.killed(p, args...) {
 					t.Logf("ended before %s %d", p.where, p.n)
