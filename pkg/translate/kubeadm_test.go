@@ -464,7 +464,9 @@ func kubeadmMaps(tb testing.TB) map[string]wire.Map {
 	}
 	for name, c := range map[string]kubeadmCase{
 		"init-everything": {version: "1.34.1", cp: true, change: everything}, "join-everything": {version: "1.34.1", join: true, cp: true, change: everything},
-		"init-cni": {version: "1.21.14", cp: true, change: func(k *translate.Kubernetes) { k.CNI = &capi.CNI{Manifest: "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {name: flannel, namespace: kube-flannel}\n"} }},
+		"init-cni": {version: "1.21.14", cp: true, change: func(k *translate.Kubernetes) {
+			k.CNI = &capi.CNI{Manifest: "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {name: flannel, namespace: kube-flannel}\n"}
+		}},
 	} {
 		m, err := c.build()
 		add(name, m, err)

@@ -152,25 +152,26 @@ func mergePatch(p map[string]any) ([]byte, error) {
 	return json.Marshal(rest)
 }
 
-// keepArguments puts kubelet's arguments back that a patch's list left out.
+// keepArguments puts kubelet's arguments back that a patch has dropped: all if it drops
+// them together, else those that its list leaves out. Of an object it may drop node-ip.
 func keepArguments(before, after map[string]any) {
 	old, _ := before["nodeRegistration"].(map[string]any)
 	now, _ := after["nodeRegistration"].(map[string]any)
-	ours, _ := old["kubeletExtraArgs"].([]any)
-	if now == nil || ours == nil {
+	if now == nil || old["kubeletExtraArgs"] == nil {
 		return
 	}
-	theirs, _ := now["kubeletExtraArgs"].([]any)
-	names, _ := argumentNames(theirs, true)
-	list := []any{}
-	for _, a := range ours {
-		if m, _ := a.(map[string]any); m != nil {
-			if name, _ := m["name"].(string); !slices.Contains(names, name) {
-				list = append(list, a)
-			}
-		}
+	switch theirs := now["kubeletExtraArgs"].(type) {
+	case nil:
+		now["kubeletExtraArgs"] = old["kubeletExtraArgs"]
+	case []any:
+		names, _ := argumentNames(theirs, true)
+		ours, _ := old["kubeletExtraArgs"].([]any)
+		now["kubeletExtraArgs"] = append(slices.DeleteFunc(ours, func(a any) bool {
+			m, _ := a.(map[string]any)
+			name, _ := m["name"].(string)
+			return slices.Contains(names, name)
+		}), theirs...)
 	}
-	now["kubeletExtraArgs"] = append(list, theirs...)
 }
 
 // keepSANs puts names back that a patch's list left out: without them nobody could
