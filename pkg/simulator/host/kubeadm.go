@@ -298,14 +298,17 @@ func (c *call) runtime(socket string) error {
 
 // pullImages pulls the images of a control plane, once.
 func (c *call) pullImages(repository string) error {
-	if host, _, _ := strings.Cut(repository, "/"); strings.HasSuffix(host, ".invalid") {
-		return fmt.Errorf("failed to pull image %q: rpc error: code = Unknown desc = failed to resolve reference: failed to do request: Head \"https://%s/v2/\": dial tcp: lookup %s: no such host", repository+"/kube-apiserver", host, host)
-	}
 	c.h.mu.Lock()
 	have := c.h.sys.images
 	c.h.mu.Unlock()
 	if have {
 		return nil
+	}
+	if repository == "" {
+		repository = "registry.k8s.io"
+	}
+	if text := c.registryError(repository); text != "" {
+		return fmt.Errorf("failed to pull image %q: %s", repository+"/kube-apiserver", text)
 	}
 	if !c.pay(shareImages) {
 		return errEnded

@@ -15,7 +15,8 @@ func (p profile) baseRepositories() map[string]string {
 	switch p.id {
 	case "centos": // its mirror list and its mirror are gone since July 2024
 		s := ""
-		for id, dir := range map[string]string{"base": "os", "updates": "updates", "extras": "extras"} {
+		for _, id := range []string{"base", "updates", "extras"} {
+			dir := strings.Replace(id, "base", "os", 1)
 			s += section(id, fmt.Sprintf("mirrorlist=http://mirrorlist.centos.org/?release=$releasever&arch=$basearch&repo=%s&infra=$infra\n#baseurl=http://mirror.centos.org/centos/$releasever/%s/$basearch/", dir, dir))
 		}
 		return map[string]string{"CentOS-Base.repo": s}

@@ -1,6 +1,8 @@
 package host
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -13,7 +15,9 @@ func runtimeCommand(name string) command {
 		return cmdContainerd
 	case "docker", "dockerd":
 		return cmdDocker
-	case "ctr", "runc", "crictl", "conntrack", "socat", "ethtool", "ebtables", "iptables":
+	case "crictl":
+		return cmdCrictl
+	case "ctr", "runc", "conntrack", "socat", "ethtool", "ebtables", "iptables":
 		return func(*call) int { return 0 }
 	case "ip":
 		return cmdIP
@@ -36,30 +40,112 @@ func cmdContainerd(c *call) int {
 	if c.h.version(pkg) == "" {
 		pkg = "containerd"
 	}
-	switch {
-	case slices.Contains(c.args, "--version"):
+	switch args := c.args[1:]; {
+	case slices.Contains(args, "--version") || slices.Contains(args, "-v"):
 		c.printf("containerd containerd.io %s b98a3aace656320842a23f4a392a33f46af97866\n", c.h.version(pkg))
-	case len(c.args) == 3 && c.args[1] == "config":
+	case len(args) == 2 && args[0] == "config" && args[1] == "default":
+		c.printf("%s", containerdDefault)
+	case len(args) == 2 && args[0] == "config" && args[1] == "dump":
 		b, err := c.read("/etc/containerd/config.toml")
 		if err != nil {
-			return c.fail(1, "%s", errText(err))
+			b = []byte(containerdDefault)
 		}
 		c.printf("%s", b)
 	default:
-		return c.fail(1, "only --version and config dump")
+		return c.fail(1, "only --version, config default and config dump")
 	}
 	return 0
 }
 
+// containerdDefault is what of containerd's own configuration matters here.
+const containerdDefault = `disabled_plugins = []
+version = 2
+
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "registry.k8s.io/pause:3.8"
+
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+  SystemdCgroup = false
+`
+
 func cmdDocker(c *call) int {
-	if len(c.args) > 1 && c.args[1] == "version" {
-		c.printf("Client:\n Version: %s\n", c.h.version("docker-ce-cli"))
-		if !c.h.active("docker") {
-			c.errf("Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?")
-			return 1
-		}
-		c.printf("Server:\n Version: %s\n", c.h.version("docker-ce"))
+	_, args := options(c.args[1:], "-f", "--format", "-H")
+	if len(args) == 0 || args[0] != "version" && args[0] != "info" {
+		return c.fail(1, "only version and info")
+	}
+	// Before 18.09 the client was in the same package.
+	c.printf("Client:\n Version: %s\n", cmp.Or(c.h.version("docker-ce-cli"), c.h.version("docker-ce")))
+	if !c.h.active("docker") {
+		c.errf("Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?")
+		return 1
+	}
+	c.printf("Server:\n Version: %s\n", c.h.version("docker-ce"))
+	return 0
+}
+
+// cmdCrictl talks to the runtime that its configuration names. No containers are
+// simulated, so there are none to list.
+func cmdCrictl(c *call) int {
+	flags, args := options(c.args[1:], "-r", "--runtime-endpoint", "-c", "--config", "-i", "--image-endpoint")
+	if len(args) == 0 || slices.Contains(args, "--version") || has(flags, "--version", "-v") {
+		c.printf("crictl version %s\n", c.h.version("cri-tools"))
 		return 0
 	}
-	return c.fail(1, "only version")
+	endpoint := value(flags, "-r", "--runtime-endpoint")
+	if endpoint == "" {
+		b, _ := c.read(cmp.Or(value(flags, "-c", "--config"), "/etc/crictl.yaml"))
+		for _, line := range lines(b) {
+			if v, ok := strings.CutPrefix(line, "runtime-endpoint:"); ok {
+				endpoint = strings.TrimSpace(v)
+			}
+		}
+	}
+	socket := cmp.Or(strings.TrimPrefix(endpoint, "unix://"), "/run/containerd/containerd.sock")
+	if !c.h.fs.exists(socket) || !c.h.active("containerd") && !c.h.active("docker") {
+		c.errf("FATA[0000] validate service connection: validate CRI v1 runtime API for endpoint %q: rpc error: code = Unavailable desc = connection error: desc = \"transport: Error while dialing: dial unix %s: connect: no such file or directory\"", endpoint, socket)
+		return 1
+	}
+	switch args[0] {
+	case "ps", "pods", "images":
+		c.printf("CONTAINER           IMAGE               CREATED             STATE               NAME\n")
+	case "info", "version":
+		c.printf("RuntimeName:  containerd\nRuntimeVersion:  %s\n", cmp.Or(c.h.version("containerd.io"), c.h.version("containerd")))
+	case "pull":
+		if len(args) > 1 {
+			if text := c.registryError(args[1]); text != "" {
+				c.errf("E pulling image failed: %s", text)
+				return 1
+			}
+		}
+	}
+	return 0
+}
+
+// registryError says what keeps the container runtime from the registry of an image or
+// a repository, "" if nothing does. Its proxies are those that its service was started with.
+func (c *call) registryError(image string) string {
+	server, _, _ := strings.Cut(image, "/")
+	service := "containerd"
+	if c.h.active("docker") {
+		service = "docker"
+	}
+	d := c.with([]string{service})
+	d.env = map[string]string{}
+	c.h.mu.Lock()
+	if u := c.h.sys.units[service]; u != nil {
+		for _, e := range u.Environment {
+			k, v, _ := strings.Cut(e, "=")
+			d.env[k] = v
+		}
+	}
+	c.h.mu.Unlock()
+	e := d.reach("https://" + server + "/v2/")
+	if e == nil {
+		return ""
+	}
+	reason := e.text
+	if e.status == curlNoHost {
+		reason = "dial tcp: lookup " + server + ": no such host"
+	}
+	return fmt.Sprintf("rpc error: code = Unknown desc = failed to resolve reference: failed to do request: Head \"https://%s/v2/\": %s", server, reason)
 }
