@@ -86,7 +86,11 @@ func parseBootstrap(data *capi.BootstrapData, k *Kubernetes, meta cloudconfig.Me
 // It may run again: data that made the host a node is done with, data that failed ahead
 // of kubeadm begins anew, and a host on which kubeadm has begun is not touched. What the
 // data says is in the bundle alone, never in a command.
-func Bootstrap(job string, t Target, k *Kubernetes, _ Facts, data *capi.BootstrapData) (wire.Map, error) {
+func Bootstrap(job string, t Target, k *Kubernetes, f Facts, data *capi.BootstrapData) (wire.Map, error) {
+	// Without a version nobody here knows what the image brings; the scripts need bash and systemd.
+	if err := k.refuse(f); err != nil && (k.Version != "" || !f.Bash || !f.Systemd) {
+		return wire.Map{}, err
+	}
 	c, err := parseBootstrap(data, k, cloudconfig.Meta{
 		// An instance ID that makes plunder://{{ ds.meta_data.instance_id }} the provider ID.
 		HostName: t.HostName, InstanceID: t.Guard.MAC, LocalIPv4: t.Address,

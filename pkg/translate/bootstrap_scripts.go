@@ -69,10 +69,10 @@ else mkdir -p /etc/systemd/timesyncd.conf.d; printf '[Time]\nNTP=%s\n' "$(cut -d
 // it did, that is noted at once, for the sentinel is gone after a reboot. The log holds
 // join tokens, which kubeadm prints, until they are masked in it.
 const ciRunScript = `l=$L/bootstrap.log; (umask 077; : >$l); s=0; timeout 3300 sh $R/ci/run.sh </dev/null >>$l 2>&1 9>&- || s=$?; rm -f $R/ci/run.sh
-if {{VERDICT}}; then echo {{DIGEST}} >$E/bootstrap.new; mv $E/bootstrap.new $E/bootstrap.done; fi
+if {{VERDICT}}; then echo {{DIGEST}} >$E/bootstrap.new; mv $E/bootstrap.new $E/bootstrap.done; sync; fi
 (umask 077; mask <$l >$l.new); mv $l.new $l; grep '^capplunder-runcmd ' $l || :; tail -n 60 $l; if [ $s = 124 ]; then echo 'capplunder-error the commands of the bootstrap data took more than 55 minutes'; fi; echo "capplunder-bootstrap ran"`
 
 const ciCheckScript = `if [ -e $R/ci/over ]; then w=already; else w=ok; fi; rm -rf $R/ci
 if [ $w = ok ] && ! { {{VERDICT}}; }; then rm -f $R/hook-after; echo 'capplunder-error the bootstrap data ran and did not make this host a node'; exit 1; fi
-if [ ! -e $E/bootstrap.done ]; then echo {{DIGEST}} >$E/bootstrap.new; mv $E/bootstrap.new $E/bootstrap.done; fi
+if [ ! -e $E/bootstrap.done ]; then echo {{DIGEST}} >$E/bootstrap.new; mv $E/bootstrap.new $E/bootstrap.done; sync; fi
 rm -f /tmp/kubeadm*.yaml /run/kubeadm/kubeadm*.yaml; echo "capplunder-bootstrap $w"`

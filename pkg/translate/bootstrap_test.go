@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
 
 	"github.com/plunder-app/capplunder/pkg/capi"
@@ -177,6 +179,30 @@ capplunder_rc=$?; echo "capplunder-runcmd 3/3 rc=$capplunder_rc"; (exit $capplun
 	}
 }
 
+func TestBootstrapGolden(t *testing.T) {
+	for name, m := range bootstrapMaps(t) {
+		got := render(t, m)
+		for file, text := range bundled(t, m) {
+			if strings.Contains(file, ".tar.gz ") {
+				got = strings.ReplaceAll(got, text, fmt.Sprintf("(an archive of %q)\n", slices.Sorted(maps.Keys(untar(t, text)))))
+			}
+		}
+		path := filepath.Join("testdata", "golden", strings.ReplaceAll(name, " ", "-")+".txt")
+		if *update {
+			if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), got); diff != "" {
+			t.Errorf("%s (-want +got; make golden rewrites it):\n%s", path, diff)
+		}
+	}
+}
+
 func untar(t *testing.T, raw string) map[string]string {
 	t.Helper()
 	z, err := gzip.NewReader(strings.NewReader(raw))
@@ -253,6 +279,14 @@ func (r *rack) asRoot(address, command string) string {
 	return strings.TrimSpace(res.Output)
 }
 
+// token has a cluster know a bootstrap token, as a bootstrap provider does through its API.
+func (r *rack) token(address, id string) {
+	r.t.Helper()
+	if out := r.asRoot(address, "kubeadm token create "+id+".0123456789abcdef --ttl 24h"); !strings.Contains(out, id) {
+		r.t.Fatal(out)
+	}
+}
+
 func (r *rack) bootstrap(address string, k *translate.Kubernetes, data *capi.BootstrapData) (wire.Log, error) {
 	r.t.Helper()
 	job := r.job()
@@ -299,10 +333,7 @@ func bootstrapCluster(t *testing.T, folder, version, profile string) {
 		r.must(l)
 	}
 	run(first, "init.yaml")
-	m, err := translate.ControlPlaneWork(r.job(), r.target(first), k, translate.Work{
-		Tokens: []translate.Token{{ID: "abcdef", Secret: "0123456789abcdef"}}, Expires: time.Now().Add(15 * time.Minute),
-	})
-	r.must(r.post(m, err))
+	r.token(first, "abcdef")
 	run(worker, "worker.yaml")
 	run(second, "control-plane.yaml")
 
@@ -367,11 +398,12 @@ func control(t *testing.T, change ...func(*host.Config)) (r *rack, k *translate.
 		r.must(r.packages(a, k))
 	}
 	job := r.job()
-	m, err := translate.Init(job, r.target("10.0.0.10"), kubernetes("1.34.1", true), r.facts("10.0.0.10"), translate.InitInput{Token: token("abcdef")})
+	m, err := translate.Init(job, r.target("10.0.0.10"), kubernetes("1.34.1", true), r.facts("10.0.0.10"), translate.InitInput{Token: token("aaaaaa")})
 	hash, err := translate.ReadInit(r.must(r.post(m, err)), job)
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.token("10.0.0.10", "abcdef")
 	k.Bootstrapped = true
 	return r, k, fmt.Sprintf(`- path: /run/kubeadm/kubeadm-join-config.yaml
   content: |
@@ -432,8 +464,7 @@ func TestBootstrapFailures(t *testing.T) {
 			}
 		}
 		// And then it is right: what failed ahead of kubeadm begins anew.
-		m, err := translate.ControlPlaneWork(r.job(), r.target("10.0.0.10"), k, translate.Work{Tokens: []translate.Token{token("fresh1")}, Expires: time.Now().Add(time.Hour)})
-		r.must(r.post(m, err))
+		r.token("10.0.0.10", "fresh1")
 		if l, err := r.bootstrap(worker, k, data("fresh1", "", joinCommand)); err != nil || l.State != wire.StateCompleted {
 			t.Errorf("%s, %v", l.State, err)
 		}
