@@ -100,6 +100,7 @@ are wiped and given back. What is paused is left alone.`,
 	o.limits.addFlags(fs)
 	o.addApplyFlags(fs)
 	o.installFlags.addFlags(fs)
+	completeInstallFlags(cmd)
 	cmd.SetUsageFunc(groupedUsage)
 	addOutputFlag(cmd, &o.output, "table, wide, name, json (one object per event); with --dry-run also yaml and jsonpath=TEMPLATE")
 	return cmd

@@ -48,24 +48,24 @@ func (o *installFlags) addFlags(fs *pflag.FlagSet) {
 	own := pflag.NewFlagSet("install", pflag.ContinueOnError)
 	own.StringVar(&o.cni, "cni", "", "network add-on to apply to new clusters: `URL` or file of its manifest, or none (default: none, with a reminder)")
 	own.StringVar(&o.cniSHA256, "cni-sha256", "", "`digest` of what is at the URL of --cni")
-	own.StringVar(&o.method, "method", "", "how Kubernetes comes to the machines: packages or binaries (default packages)")
+	own.StringVar(&o.method, "method", "", "`how` Kubernetes comes to the machines: packages or binaries (default packages)")
 	own.StringVar(&o.packageMirror, "package-mirror", "", "`URL` instead of https://pkgs.k8s.io/core:/stable:, with the same layout")
 	own.StringVar(&o.binaryURL, "binary-url", "", "`URL` instead of https://dl.k8s.io, with --method binaries")
-	own.StringVar(&o.imageRepository, "image-repository", "", "where the images of Kubernetes come from (default registry.k8s.io)")
+	own.StringVar(&o.imageRepository, "image-repository", "", "`repository` where the images of Kubernetes come from (default registry.k8s.io)")
 	own.StringVar(&o.containerdVersion, "containerd-version", "", "`version` of containerd.io: X.Y, X.Y.Z or a whole package version (default the newest)")
 	own.StringVar(&o.dockerVersion, "docker-version", "", "`version` of docker-ce, for Kubernetes below 1.24")
-	own.StringVar(&o.runtimeSource, "runtime-source", "", "where the container runtime comes from: docker or distribution (default docker)")
+	own.StringVar(&o.runtimeSource, "runtime-source", "", "`where` the container runtime comes from: docker or distribution (default docker)")
 	own.StringVar(&o.runtimeMirror, "runtime-mirror", "", "`URL` instead of https://download.docker.com")
 	own.StringVar(&o.httpProxy, "http-proxy", "", "`URL` of the machines' proxy for http; with a password only as CAPPLUNDER_HTTP_PROXY")
 	own.StringVar(&o.httpsProxy, "https-proxy", "", "`URL` of the machines' proxy for https; with a password only as CAPPLUNDER_HTTPS_PROXY")
 	own.StringSliceVar(&o.noProxy, "no-proxy", nil, "`hosts`, .domains and address ranges that machines reach directly, beside the cluster's own")
 	own.StringSliceVar(&o.certSANs, "cert-san", nil, "further `name` or address for the API server's certificate; may be repeated")
-	own.StringVar(&o.pki, "pki", "", "who makes the keys of the control plane: kubeadm or tool (default kubeadm)")
+	own.StringVar(&o.pki, "pki", "", "`who` makes the keys of the control plane: kubeadm or tool (default kubeadm)")
 	own.StringVar(&o.vip, "vip", "", "let the control plane machines hold the endpoint's address, with kube-vip; --vip=`IMAGE` for another image")
 	own.Lookup("vip").NoOptDefVal = vipDefault
 	own.StringVar(&o.vipInterface, "vip-interface", "", "network `card` that gets the endpoint's address (default that of the default route)")
-	own.StringVar(&o.kubeconfigTransport, "kubeconfig-transport", "", "how the administrator's kubeconfig is fetched: sealed, or plain from machines without openssl (default sealed)")
-	own.StringVar(&o.firewall, "firewall", "", "ufw and firewalld: disable or leave (default disable)")
+	own.StringVar(&o.kubeconfigTransport, "kubeconfig-transport", "", "`how` the administrator's kubeconfig is fetched: sealed, or plain from machines without openssl (default sealed)")
+	own.StringVar(&o.firewall, "firewall", "", "`what` becomes of ufw and firewalld: disable or leave (default disable)")
 	own.BoolVar(&o.allowCgroupV1, "allow-cgroup-v1", false, "permit Kubernetes 1.35 and newer on machines with cgroup v1")
 	own.StringSliceVar(&o.kubeadmPatches, "kubeadm-patch", nil, "`file` with parts of kubeadm's configurations to merge in; may be repeated")
 	own.StringVar(&o.hookBefore, "hook-before", "", "`file` with a shell script to run as root before anything is installed")
@@ -74,6 +74,24 @@ func (o *installFlags) addFlags(fs *pflag.FlagSet) {
 		fl.Annotations = map[string][]string{groupAnnotation: {installGroup}}
 		fs.AddFlag(fl)
 	})
+}
+
+// completeInstallFlags offers the words that flags take.
+func completeInstallFlags(cmd *cobra.Command) {
+	for flag, words := range map[string][]cobra.Completion{
+		"cni":                  {cniNone},
+		"method":               {capi.MethodPackages, capi.MethodBinaries},
+		"runtime-source":       {capi.SourceDocker, capi.SourceDistribution},
+		"pki":                  {capi.PKIKubeadm, capi.PKITool},
+		"firewall":             {capi.FirewallDisable, capi.FirewallLeave},
+		"kubeconfig-transport": {capi.KubeconfigSealed, capi.KubeconfigPlain},
+	} {
+		directive := cobra.ShellCompDirectiveNoFileComp
+		if flag == "cni" {
+			directive = cobra.ShellCompDirectiveDefault
+		}
+		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, directive)) // the flags are there
+	}
 }
 
 // flagOf is the flag that stands for a field of the options.
