@@ -93,6 +93,7 @@ func causes() []cause {
 		{"another SHA-256 digest", "the file is not the one that was meant, or the digest in the options belongs to another version"},
 		{"no CNI plugins in /opt/cni/bin", "the image does not have them"},
 		{"is not on the image", "the image is not what skipInstall says"},
+		{"command not found", "a program that the installation needs is not on the machine"},
 
 		// Container runtime and images.
 		{"capplunder-error containerd", "containerd is too old for this version: set containerdVersion, or take Docker's packages instead of the distribution's"},

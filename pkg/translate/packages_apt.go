@@ -15,7 +15,7 @@ const (
 dpkg --configure -a || :; A update; . /etc/os-release
 if [ "$ID" = ubuntu ] && [ -f /etc/apt/sources.list ] && ! apt-cache show conntrack >/dev/null 2>&1; then sed -nE 's/^(deb [^#]*ubuntu[^ ]* [a-z-]+) .*/\1 universe/p' /etc/apt/sources.list >/etc/apt/sources.list.d/capplunder-universe.list; A update; fi
 A install --no-install-recommends ca-certificates curl gnupg openssl conntrack iptables iproute2 kmod util-linux
-for p in socat ethtool ebtables; do px apt-get -y install --no-install-recommends $p >/dev/null 2>&1 || echo "optional $p not installed"; done; install -d -m 755 /etc/apt/keyrings`
+for p in socat ethtool ebtables; do px apt-get -y -o DPkg::Lock::Timeout=300 install --no-install-recommends $p >/dev/null 2>&1 || echo "optional $p not installed"; done; install -d -m 755 /etc/apt/keyrings`
 
 	// A key may be served armored or not.
 	aptRepoScript = `k=` + aptKeyring + `; ` + keyScript + `if grep -q 'BEGIN PGP' $R/key.asc; then gpg --batch --yes --dearmor -o $k <$R/key.asc; else cp $R/key.asc $k; fi; chmod 644 $k; echo {{APTLINE}} >/etc/apt/sources.list.d/kubernetes.list

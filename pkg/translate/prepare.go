@@ -24,7 +24,7 @@ const firewallScript = `for s in ufw firewalld; do systemctl disable --now $s >/
 const selinuxScript = `if [ "$(getenforce 2>/dev/null || echo x)" = Enforcing ]; then setenforce 0; fi; if [ -f /etc/selinux/config ]; then sed -i 's/^SELINUX=enforcing$/SELINUX=permissive/' /etc/selinux/config; fi`
 
 // vaultScript: the mirrors of CentOS 7 and 8 are gone, their last packages are in the vault.
-const vaultScript = `sed -i -e 's/^mirrorlist/#mirrorlist/' -e 's|^#*baseurl=http://mirror.centos.org|baseurl=http://vault.centos.org|' /etc/yum.repos.d/CentOS-*.repo`
+const vaultScript = `for f in /etc/yum.repos.d/CentOS-*.repo; do if [ -e "$f" ]; then sed -i -e 's|^mirrorlist=http://mirrorlist.centos.org|#&|' -e 's|^#*baseurl=http://mirror.centos.org|baseurl=http://vault.centos.org|' "$f"; fi; done`
 
 // prepare sets what kubeadm asks of any host: name, swap, kernel modules, settings.
 func (b *mapBuilder) prepare(k *Kubernetes, f Facts) {
@@ -32,11 +32,11 @@ func (b *mapBuilder) prepare(k *Kubernetes, f Facts) {
 	if strings.Contains(k.PodCIDR, ":") { // IPv6
 		sysctls = append(sysctls, "net.ipv6.conf.all.forwarding = 1")
 	}
-	more := ""
+	more, limit := "", 2*time.Minute
 	if f.rpm() {
-		more = moreModules
+		more, limit = moreModules, 10*time.Minute
 	}
-	b.bash("prep", 2*time.Minute, fill(prepScript, map[string]string{
+	b.bash("prep", limit, fill(prepScript, map[string]string{
 		"NODE": b.target.HostName, "IP": b.target.Address, "SYSCTLS": quote(strings.Join(sysctls, "\n")), "MORE": more,
 	}))
 	if k.Firewall != capi.FirewallLeave {

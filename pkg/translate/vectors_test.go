@@ -45,7 +45,7 @@ const (
 	vectorToken    = "plantedplantedpl"
 )
 
-var vectorKey = strings.Repeat("5ec1e7", 11)[:64] //nolint:gochecknoglobals // a constant
+var vectorKey = strings.Repeat("5ec1e7", 11)[:64]
 
 // A host of each distribution, as the probe describes it.
 func noble() translate.Facts    { return aptFacts("ubuntu", "24.04", "noble", 2) }
@@ -314,7 +314,7 @@ func (v *installVector) plan() (*translate.MachinePlan, error) {
 // maps are the maps that make the machine a node, by name.
 func (v *installVector) maps(mp *translate.MachinePlan) (map[string]wire.Map, error) {
 	in, k := harmless(), mp.Kubernetes
-	t, tok := in.target(), translate.Token{ID: "abcdef", Secret: vectorToken}
+	t, tok := in.target(), translate.Token{ID: "abcdef", Secret: vectorToken, For: "w-x7f3q"}
 	var key translate.Secret
 	var pki capi.PKI
 	switch {
