@@ -95,7 +95,7 @@ func (m *machine) installPackages(ctx context.Context, guard translate.Guard) er
 // each join gets one of its own.
 func (m *machine) initCluster(ctx context.Context, c *cluster, guard translate.Guard) error {
 	if !m.past(event.StepInit) {
-		in := translate.InitInput{Token: m.run.token()}
+		in := translate.InitInput{Token: m.run.token(m.rec.HostName)}
 		k := m.plan.Kubernetes
 		switch {
 		case k.PKI == capi.PKITool:
@@ -122,7 +122,6 @@ func (m *machine) initCluster(ctx context.Context, c *cluster, guard translate.G
 		if err != nil {
 			return err
 		}
-		m.spent = in.Token.ID
 		if err := c.initDone(ctx, m, hash); err != nil {
 			return err
 		}
@@ -191,7 +190,6 @@ func (m *machine) join(ctx context.Context, c *cluster, guard translate.Guard) e
 	if err != nil {
 		return err
 	}
-	m.spent = in.Token.ID
 	if m.plan.Machine.ControlPlane {
 		// Now: it may be asked to work for others, which erases the log that says so.
 		if err := m.jobDone(ctx, event.StepJoin); err != nil {
@@ -206,7 +204,7 @@ func (m *machine) join(ctx context.Context, c *cluster, guard translate.Guard) e
 // credentials are for one join of m. They are good once the control plane knows them.
 func (m *machine) credentials(ctx context.Context, c *cluster) (translate.JoinInput, error) {
 	rec := c.record()
-	in := translate.JoinInput{Token: m.run.token(), Endpoint: rec.Endpoint, CAHash: rec.CAHash}
+	in := translate.JoinInput{Token: m.run.token(m.rec.HostName), Endpoint: rec.Endpoint, CAHash: rec.CAHash}
 	if !m.plan.Machine.ControlPlane {
 		return in, nil
 	}
@@ -229,7 +227,8 @@ func (m *machine) handedOut(ctx context.Context, c *cluster) (translate.JoinInpu
 		return in, err
 	}
 	m.observe("waiting for credentials to join with")
-	result, err := c.ask(ctx, m, translate.Work{Tokens: []translate.Token{in.Token}, CertKey: in.CertKey})
+	// Those that runs before left behind are spent.
+	result, err := c.ask(ctx, m, translate.Work{Spent: []string{m.rec.HostName}, Tokens: []translate.Token{in.Token}, CertKey: in.CertKey})
 	if err != nil {
 		return in, fmt.Errorf("making join credentials: %w", err)
 	}
@@ -302,14 +301,16 @@ func (m *machine) awaitNode(ctx context.Context, c *cluster) error {
 	}
 	wanted := translate.WantedNode{Name: m.rec.HostName, ProviderID: capi.ProviderID(m.rec.MAC)}
 	ready := m.plan.Kubernetes.CNI.Given()
+	tidied := m.plan.Kubernetes.Bootstrapped // its tokens are not ours
 	spec := m.spec("wait for the node")
 	spec.ProbeTimeout = m.run.opts.KubernetesTimeout // asking is a job of its own
 	err := wait.Until(ctx, spec, func(ctx context.Context) (string, error) {
 		work := translate.Work{Nodes: []translate.WantedNode{wanted}}
-		if m.spent != "" {
-			work.Spent = []string{m.spent}
+		if !tidied {
+			work.Spent = []string{m.rec.HostName}
 		}
 		result, err := c.ask(ctx, m, work)
+		tidied = tidied || err == nil
 		var safety *SafetyError
 		switch node, ok := result.Nodes[wanted.Name]; {
 		case errors.As(err, &safety), err != nil && ctx.Err() != nil:
@@ -339,8 +340,9 @@ func (m *machine) awaitNode(ctx context.Context, c *cluster) error {
 	return nil
 }
 
-func (r *run) token() translate.Token {
-	return translate.Token{ID: r.random(6), Secret: translate.Secret(r.random(16))}
+// token is a new bootstrap token for the machine with a host name.
+func (r *run) token(hostName string) translate.Token {
+	return translate.Token{ID: r.random(6), Secret: translate.Secret(r.random(16)), For: hostName}
 }
 
 // certificateKey is 32 random bytes in hex, as kubeadm wants them.

@@ -31,7 +31,6 @@ type machine struct {
 
 	facts   translate.Facts
 	node    translate.Node // once its cluster has shown it
-	spent   string         // ID of the bootstrap token that it was installed with
 	step    event.Step
 	stepped time.Time // when step began
 

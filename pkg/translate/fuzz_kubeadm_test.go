@@ -122,13 +122,13 @@ func FuzzWork(f *testing.F) {
 	}
 	in := harmless()
 	k := kubeadmCase{version: "1.34.1"}.kubernetes()
-	build := func(spent, token, name, id string) (wire.Map, error) {
+	build := func(spent, machine, name, id string) (wire.Map, error) {
 		return translate.ControlPlaneWork("job", in.target(), k, translate.Work{
-			Spent: []string{spent}, Tokens: []translate.Token{{ID: token, Secret: secretToken}}, Expires: time.Unix(0, 0), Nodes: []translate.WantedNode{{Name: name, ProviderID: id}},
+			Spent: []string{spent}, Tokens: []translate.Token{{ID: "abcdef", Secret: secretToken, For: machine}}, Expires: time.Unix(0, 0), Nodes: []translate.WantedNode{{Name: name, ProviderID: id}},
 		})
 	}
 	shapes := map[string]string{}
-	m, err := build("aaaaaa", "bbbbbb", "w", "plunder://00:50:56:a5:11:20")
+	m, err := build("w-1", "w-2", "w", "plunder://00:50:56:a5:11:20")
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func FuzzWork(f *testing.F) {
 		shapes[a.Name] = shape(f, text)
 	}
 	f.Fuzz(func(t *testing.T, field int, value string) {
-		values := [4]string{"aaaaaa", "bbbbbb", "w", "plunder://00:50:56:a5:11:20"}
+		values := [4]string{"w-1", "w-2", "w", "plunder://00:50:56:a5:11:20"}
 		values[uint(field)%4] = value
 		m, err := build(values[0], values[1], values[2], values[3])
 		if err != nil {

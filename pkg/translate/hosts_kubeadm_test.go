@@ -137,7 +137,9 @@ func (r *rack) joins(k *translate.Kubernetes, f translate.Facts) {
 // join makes credentials and joins the other host with them.
 func (r *rack) join(k *translate.Kubernetes, f translate.Facts, id string) wire.Log {
 	r.t.Helper()
-	w := translate.Work{Tokens: []translate.Token{token(id)}, Expires: time.Now().Add(30 * time.Minute)}
+	tok := token(id)
+	tok.For = "host-11"
+	w := translate.Work{Tokens: []translate.Token{tok}, Expires: time.Now().Add(30 * time.Minute)}
 	if k.ControlPlane {
 		w.CertKey = someKey
 	}
@@ -221,7 +223,7 @@ func TestNodesOnHosts(t *testing.T) {
 		r.must(r.post(translate.Init(r.job(), r.target(first), k, facts[first], translate.InitInput{Token: token("aaaaaa"), CertKey: someKey})))
 		k.ControlPlane = false
 		r.must(r.join(k, facts[other], "worker"))
-		w := translate.Work{Spent: []string{"worker", "absent"}, Nodes: []translate.WantedNode{
+		w := translate.Work{Spent: []string{"host-11", "absent"}, Nodes: []translate.WantedNode{
 			{Name: "host-10", ProviderID: capi.ProviderID(macOf(first))}, {Name: "named-otherwise", ProviderID: capi.ProviderID(macOf(other))}, {Name: "host-1", ProviderID: "plunder://00:00:00:00:00:01"},
 		}}
 		job := r.job()

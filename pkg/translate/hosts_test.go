@@ -158,7 +158,7 @@ func kubernetes(version string, controlPlane bool) *translate.Kubernetes {
 }
 
 func token(id string) translate.Token {
-	return translate.Token{ID: id, Secret: "0123456789abcdef"}
+	return translate.Token{ID: id, Secret: "0123456789abcdef", For: "w-x7f3q"}
 }
 
 func TestHostProbeOnHost(t *testing.T) {
@@ -385,7 +385,7 @@ func TestJoinFailures(t *testing.T) {
 	}{
 		{name: "unknown token", token: token("dead00"), endpoint: cp, want: []string{"could not find a JWS signature", "likely: the join token has expired"}},
 		{name: "expired token", token: token("aaaaaa"), endpoint: cp, wait: 31 * time.Minute, want: []string{"likely: the join token has expired"}},
-		{name: "wrong secret", token: translate.Token{ID: "aaaaaa", Secret: "ffffffffffffffff"}, endpoint: cp, want: []string{"failed to verify JWS signature"}},
+		{name: "wrong secret", token: translate.Token{ID: "aaaaaa", Secret: "ffffffffffffffff", For: "w-x7f3q"}, endpoint: cp, want: []string{"failed to verify JWS signature"}},
 		{name: "another CA", token: token("aaaaaa"), endpoint: cp, hash: func(string) string { return "sha256:" + strings.Repeat("0", 64) }, want: []string{"none of the public keys"}},
 		{name: "nothing there", token: token("aaaaaa"), endpoint: capi.Endpoint{Host: "10.0.0.99", Port: 6443}, want: []string{"connection refused"}},
 	} {

@@ -63,7 +63,7 @@ if ! timeout 1500 kubeadm init --config $R/kubeadm.yaml {{FLAGS}} >$L/init.log 2
 rest) echo 'an earlier kubeadm init was cut off: the rest of it follows'
 if ! timeout 900 kubeadm init --config $R/kubeadm.yaml --skip-phases=preflight,certs,kubeconfig,etcd,control-plane,kubelet-start,wait-control-plane {{FLAGS}} >>$L/init.log 2>&1; then last; exit 1; fi;;
 esac
-touch $E/init.done; sync; vip {{CONF}}
+touch $E/init.done; sync; vip {{CONF}}; $K delete secret -n kube-system bootstrap-token-{{TOKEN}} --ignore-not-found >/dev/null || :
 if [ -z "$todo" ]; then echo 'capplunder-init already'; else { grep -E '^\[' $L/init.log || :; } | mask | tail -n 40; echo 'capplunder-init ok'; fi; ca`
 
 // cniScript applies a network add-on. Big definitions do not fit into the annotation of
@@ -139,6 +139,7 @@ func Init(job string, t Target, k *Kubernetes, f Facts, in InitInput) (wire.Map,
 	values := b.kubeadmValues(k)
 	values["FLAGS"] = strings.Join(append(flags, k.ignored()...), " ")
 	values["INITCONF"] = initConf
+	values["TOKEN"] = in.Token.ID // nobody joins with it: every join gets one of its own
 	values["SECRETS"] = "$R/kubeadm.yaml $R/certkey $R/pki $R/kube-vip.yaml"
 	b.bash(taskImages, 30*time.Minute, fill(imagesScript, values))
 	b.bash(taskInit, 40*time.Minute, fill(initScript, values))
@@ -165,9 +166,9 @@ func Join(job string, t Target, k *Kubernetes, f Facts, in JoinInput) (wire.Map,
 	text, files := b.joinDocuments(k, in)
 	files = append(files, file{joinConfig, 0o600, text})
 	var flags []string
-	clear := clearWorker
+	clearing := clearWorker
 	if k.ControlPlane {
-		clear = clearControlPlane
+		clearing = clearControlPlane
 		files = append(files, b.pkiFiles(in.PKI)...)
 		files = append(files, b.vipFile(k)...)
 		if key, flag := b.certKeyFlag(k, in.CertKey); flag != "" {
@@ -184,7 +185,7 @@ func Join(job string, t Target, k *Kubernetes, f Facts, in JoinInput) (wire.Map,
 	values := b.kubeadmValues(k)
 	values["FLAGS"] = strings.Join(append(flags, k.ignored()...), " ")
 	values["SECRETS"] = "$R/join.yaml $R/certkey $R/pki $R/kube-vip.yaml $R/admin.conf"
-	values["CLEAR"] = fill(clear, values)
+	values["CLEAR"] = fill(clearing, values)
 	b.bash(taskJoin, 30*time.Minute, fill(joinScript, values))
 	if k.Hooks != nil && k.Hooks.After != "" {
 		b.hook(hookAfter)

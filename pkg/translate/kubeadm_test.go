@@ -120,7 +120,7 @@ func (c kubeadmCase) facts() translate.Facts {
 
 func (c kubeadmCase) build() (wire.Map, error) {
 	in, k := harmless(), c.kubernetes()
-	tok := translate.Token{ID: "abcdef", Secret: secretToken}
+	tok := translate.Token{ID: "abcdef", Secret: secretToken, For: "w-x7f3q"}
 	var key translate.Secret
 	var keys capi.PKI
 	switch {
@@ -261,7 +261,7 @@ func TestSecretsStayInBundles(t *testing.T) {
 		list[name] = m
 		in := harmless()
 		m, err = translate.ControlPlaneWork("job", in.target(), kubeadmCase{version: "1.14.2"}.kubernetes(), translate.Work{
-			Spent: []string{"spent1"}, Tokens: []translate.Token{{ID: "abcdef", Secret: secretToken}}, Expires: time.Unix(0, 0), CertKey: secretCertKey,
+			Spent: []string{"spent1"}, Tokens: []translate.Token{{ID: "abcdef", Secret: secretToken, For: "w-x7f3q"}}, Expires: time.Unix(0, 0), CertKey: secretCertKey,
 			Nodes: []translate.WantedNode{{Name: "w", ProviderID: "plunder://00:50:56:a5:11:20"}},
 		})
 		if err != nil {
@@ -281,7 +281,7 @@ func TestSecretsStayInBundles(t *testing.T) {
 			}
 		}
 	}
-	tok := translate.Token{ID: "abcdef", Secret: secretToken}
+	tok := translate.Token{ID: "abcdef", Secret: secretToken, For: "w-x7f3q"}
 	for _, v := range []any{
 		translate.InitInput{Token: tok, CertKey: secretCertKey, PKI: secretPKI()},
 		translate.JoinInput{Token: tok, CertKey: secretCertKey, PKI: secretPKI()},
@@ -335,14 +335,14 @@ func TestKubeadmRefusals(t *testing.T) {
 		k := good.kubernetes()
 		tt.change(k)
 		in := harmless()
-		_, err := translate.Init("job", in.target(), k, good.facts(), translate.InitInput{Token: translate.Token{ID: "abcdef", Secret: secretToken}})
+		_, err := translate.Init("job", in.target(), k, good.facts(), translate.InitInput{Token: translate.Token{ID: "abcdef", Secret: secretToken, For: "w-x7f3q"}})
 		if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), secretCertKey) || strings.Contains(err.Error(), secretToken) {
 			t.Errorf("%s: %v, want %q", name, err, tt.want)
 		}
 	}
 
 	in := harmless()
-	tok := translate.Token{ID: "abcdef", Secret: secretToken}
+	tok := translate.Token{ID: "abcdef", Secret: secretToken, For: "w-x7f3q"}
 	half := secretPKI()
 	delete(half, capi.PKIEtcd)
 	for name, err := range map[string]error{
@@ -475,7 +475,7 @@ func kubeadmMaps(tb testing.TB) map[string]wire.Map {
 	k := kubeadmCase{version: "1.34.1"}.kubernetes()
 	for name, w := range map[string]translate.Work{
 		"work-ca": {}, "work-spent": {Spent: []string{"aaaaaa", "bbbbbb"}}, "work-nodes": {Nodes: []translate.WantedNode{{Name: "w", ProviderID: "plunder://00:50:56:a5:11:20"}}},
-		"work-all": {Spent: []string{"aaaaaa"}, Tokens: []translate.Token{{ID: "abcdef", Secret: secretToken}}, CertKey: secretCertKey, Nodes: []translate.WantedNode{{Name: "w", ProviderID: "plunder://00:50:56:a5:11:20"}}},
+		"work-all": {Spent: []string{"aaaaaa"}, Tokens: []translate.Token{{ID: "abcdef", Secret: secretToken, For: "w-x7f3q"}}, CertKey: secretCertKey, Nodes: []translate.WantedNode{{Name: "w", ProviderID: "plunder://00:50:56:a5:11:20"}}},
 	} {
 		m, err := translate.ControlPlaneWork("job", in.target(), k, w)
 		add(name, m, err)

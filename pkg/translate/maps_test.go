@@ -88,7 +88,7 @@ func (in *input) facts() translate.Facts {
 // maps builds every map there is.
 func (in *input) maps() (map[string]wire.Map, map[string]error) {
 	out, errs := map[string]wire.Map{}, map[string]error{}
-	t, k, f, tok := in.target(), in.kubernetes(), in.facts(), translate.Token{ID: in.TokenID, Secret: translate.Secret(in.TokenSecret)}
+	t, k, f, tok := in.target(), in.kubernetes(), in.facts(), translate.Token{ID: in.TokenID, Secret: translate.Secret(in.TokenSecret), For: "w-x7f3q"}
 	add := func(name string, m wire.Map, err error) {
 		if err != nil {
 			errs[name] = err
@@ -539,8 +539,8 @@ func TestFactsRefusals(t *testing.T) {
 		tt.change(&f)
 		k.Minor = tt.minor
 		_, err1 := translate.Packages("job", good.target(), k, f)
-		_, err2 := translate.Init("job", good.target(), k, f, translate.InitInput{Token: translate.Token{ID: "abcdef", Secret: "0123456789abcdef"}})
-		_, err3 := translate.Join("job", good.target(), k, f, translate.JoinInput{Token: translate.Token{ID: "abcdef", Secret: "0123456789abcdef"}, Endpoint: capi.Endpoint{Host: "10.0.0.9", Port: 6443}, CAHash: harmlessHash})
+		_, err2 := translate.Init("job", good.target(), k, f, translate.InitInput{Token: translate.Token{ID: "abcdef", Secret: "0123456789abcdef", For: "w-x7f3q"}})
+		_, err3 := translate.Join("job", good.target(), k, f, translate.JoinInput{Token: translate.Token{ID: "abcdef", Secret: "0123456789abcdef", For: "w-x7f3q"}, Endpoint: capi.Endpoint{Host: "10.0.0.9", Port: 6443}, CAHash: harmlessHash})
 		for _, err := range []error{err1, err2, err3} {
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %q", err, tt.want)
@@ -554,7 +554,7 @@ func TestManyTokens(t *testing.T) {
 	in := harmless()
 	toks := make([]translate.Token, 1000)
 	for i := range toks {
-		toks[i] = translate.Token{ID: fmt.Sprintf("t%05d", i), Secret: translate.Secret(fmt.Sprintf("%016d", i*7919))}
+		toks[i] = translate.Token{ID: fmt.Sprintf("t%05d", i), Secret: translate.Secret(fmt.Sprintf("%016d", i*7919)), For: "w-x7f3q"}
 	}
 	m, err := translate.ControlPlaneWork("job", in.target(), in.kubernetes(), translate.Work{Tokens: toks, Expires: time.Unix(0, 0)})
 	if err != nil {
@@ -566,7 +566,7 @@ func TestManyTokens(t *testing.T) {
 			t.Errorf("%d tokens", n)
 		}
 	}
-	_, err = translate.ControlPlaneWork("job", in.target(), in.kubernetes(), translate.Work{Tokens: []translate.Token{{ID: "abcdef", Secret: "not-a-token-secret"}}, Expires: time.Unix(0, 0)})
+	_, err = translate.ControlPlaneWork("job", in.target(), in.kubernetes(), translate.Work{Tokens: []translate.Token{{ID: "abcdef", Secret: "not-a-token-secret", For: "w-x7f3q"}}, Expires: time.Unix(0, 0)})
 	if err == nil || strings.Contains(err.Error(), "not-a-token") {
 		t.Errorf("got %v", err)
 	}

@@ -11,11 +11,16 @@ import (
 	"github.com/plunder-app/capplunder/pkg/plunder/wire"
 )
 
-// Token is a bootstrap token: ID is 6, Secret 16 characters of [a-z0-9].
+// Token is a bootstrap token: ID is 6, Secret 16 characters of [a-z0-9]. For is the host
+// name of the machine that it is for, by which it is found again when it is spent.
 type Token struct {
 	ID     string
 	Secret Secret
+	For    string
 }
+
+// labelTokenFor on the Secret of a bootstrap token: the host name of its machine.
+const labelTokenFor = "capplunder.plunder-app.io/machine" //nolint:gosec // a label, not a token
 
 // InitInput are the secrets of kubeadm init.
 type InitInput struct {
@@ -39,7 +44,8 @@ type JoinInput struct {
 // Work is what an initialised control plane is asked to do for machines of its
 // cluster, in this order; each part may be empty.
 type Work struct {
-	// Spent are IDs of bootstrap tokens that are not needed any more.
+	// Spent are host names of machines whose bootstrap tokens, of this run and of others
+	// that were cut off, are not needed any more.
 	Spent []string
 	// Tokens are made known to the cluster, good until Expires.
 	Tokens  []Token
@@ -84,7 +90,7 @@ const (
 )
 
 const (
-	spentScript = `$K delete secret -n kube-system {{SECRETS}} --ignore-not-found
+	spentScript = `$K delete secret -n kube-system -l '{{LABEL}} in ({{MACHINES}})' --ignore-not-found
 `
 	tokensScript = `K="kubectl --kubeconfig={{CONF}}"; trap 'rm -f $R/token.yaml' EXIT
 {{SPENT}}if [ -e $R/token.yaml ]; then try 6 $K apply -f $R/token.yaml; fi; echo 'capplunder-tokens ok'`
@@ -107,7 +113,7 @@ func ControlPlaneWork(job string, t Target, k *Kubernetes, w Work) (wire.Map, er
 	if len(w.Spent)+len(w.Tokens) > 0 {
 		spent := ""
 		if len(w.Spent) > 0 {
-			spent = fill(spentScript, map[string]string{"SECRETS": b.tokenSecrets(w.Spent)})
+			spent = fill(spentScript, map[string]string{"LABEL": labelTokenFor, "MACHINES": b.machines(w.Spent)})
 		}
 		scripts[taskTokens] = fill(tokensScript, map[string]string{"CONF": adminConf, "SPENT": spent})
 		if len(w.Tokens) > 0 {
@@ -163,14 +169,12 @@ func (w Work) tasks() []string {
 	return out
 }
 
-// tokenSecrets are the names of the Secrets that hold bootstrap tokens.
-func (b *mapBuilder) tokenSecrets(ids []string) string {
-	names := make([]string, len(ids))
-	for i, id := range ids {
-		b.match("ID of a bootstrap token", id, tokenIDForm)
-		names[i] = "bootstrap-token-" + id
+// machines are host names as a list of label values.
+func (b *mapBuilder) machines(hostNames []string) string {
+	for _, h := range hostNames {
+		b.match("host name", h, nameForm)
 	}
-	return strings.Join(names, " ")
+	return strings.Join(hostNames, ",")
 }
 
 // tokenDocuments are bootstrap tokens as the Secrets that make them known.
@@ -178,9 +182,14 @@ func (b *mapBuilder) tokenDocuments(k *Kubernetes, w Work) string {
 	docs := make([]any, len(w.Tokens))
 	for i, tok := range w.Tokens {
 		b.token(tok)
+		metadata := map[string]any{"name": "bootstrap-token-" + tok.ID, "namespace": "kube-system"}
+		if tok.For != "" {
+			b.match("host name", tok.For, nameForm)
+			metadata["labels"] = map[string]any{labelTokenFor: tok.For}
+		}
 		docs[i] = map[string]any{
 			"apiVersion": "v1", "kind": "Secret", "type": "bootstrap.kubernetes.io/token",
-			"metadata": map[string]any{"name": "bootstrap-token-" + tok.ID, "namespace": "kube-system"},
+			"metadata": metadata,
 			"stringData": map[string]any{
 				"token-id": tok.ID, "token-secret": tok.Secret.Reveal(), "expiration": w.Expires.UTC().Format(time.RFC3339),
 				"usage-bootstrap-authentication": "true", "usage-bootstrap-signing": "true",

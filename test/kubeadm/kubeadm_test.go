@@ -84,7 +84,7 @@ func siteMaps(t *testing.T, minor int, s site, keys capi.PKI) map[string]wire.Ma
 		facts.Cgroup = 1
 	}
 	target := translate.Target{Address: "192.168.1.123", HostName: "cp-abcde", Guard: translate.Guard{MAC: "00:50:56:a5:11:20"}}
-	token := translate.Token{ID: "abcdef", Secret: "0123456789abcdef"}
+	token := translate.Token{ID: "abcdef", Secret: "0123456789abcdef", For: "w-x7f3q"}
 	init := translate.InitInput{Token: token}
 	join := translate.JoinInput{Token: token, Endpoint: capi.Endpoint{Host: "10.0.0.9", Port: 6443}, CAHash: caHash}
 	work := translate.Work{Tokens: []translate.Token{token}, Expires: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}

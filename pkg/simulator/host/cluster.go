@@ -67,6 +67,8 @@ type bootstrapToken struct {
 	Secret      string
 	Expires     time.Time // zero: never
 	Description string    `json:",omitempty"`
+	// Labels of its Secret.
+	Labels map[string]string `json:",omitempty"`
 }
 
 // uploadedCerts is the kubeadm-certs Secret.

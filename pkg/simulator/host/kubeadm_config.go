@@ -28,6 +28,15 @@ func (d document) namespace() string {
 	return s
 }
 
+func (d document) labels() map[string]string {
+	given, _ := d.Metadata["labels"].(map[string]any)
+	out := map[string]string{}
+	for k, v := range given {
+		out[k], _ = v.(string)
+	}
+	return out
+}
+
 func documents(b []byte) ([]document, error) {
 	var out []document
 	for _, part := range regexp.MustCompile(`(?m)^---\s*$`).Split(string(b), -1) {

@@ -65,6 +65,8 @@ func cmdKubectl(c *call) int {
 		return k.patchNode(names[0], value(flags, "-p", "--patch"))
 	case verb == "delete" && isKind(what, "node", "nodes", "no") && len(names) > 0:
 		return k.remove("node", "nodes", names, cl.removeNode)
+	case verb == "delete" && isKind(what, "secret", "secrets") && len(names) == 0 && has(flags, "-l"):
+		return k.removeTokens(value(flags, "-l"))
 	case verb == "delete" && isKind(what, "secret", "secrets") && len(names) > 0:
 		return k.remove("secret", "secrets", names, k.removeSecret)
 	case verb == "exec" && len(args) > 1 && len(after) > 0:
@@ -131,7 +133,7 @@ func (k *kubectl) apply(file string) int {
 			if err := yaml.Unmarshal(d.raw, &s); err != nil {
 				return k.kubectlError("error: " + err.Error())
 			}
-			if problem := k.cluster.accept(d.name(), d.namespace(), s); problem != "" {
+			if problem := k.cluster.accept(d.name(), d.namespace(), d.labels(), s); problem != "" {
 				return k.kubectlError("error: " + problem)
 			}
 		}
@@ -171,7 +173,7 @@ func (k *kubectl) applyObject(d document) (verb string) {
 
 // accept takes a bootstrap token's Secret in, if it is one that the API server
 // would let a node in with. It returns what is wrong with it.
-func (c *cluster) accept(name, namespace string, s bootstrapSecret) string {
+func (c *cluster) accept(name, namespace string, labels map[string]string, s bootstrapSecret) string {
 	d := s.StringData
 	expires, err := time.Parse(time.RFC3339, d["expiration"])
 	_, _, malformed := tokenForm(d["token-id"] + "." + d["token-secret"])
@@ -189,7 +191,7 @@ func (c *cluster) accept(name, namespace string, s bootstrapSecret) string {
 	case d["usage-bootstrap-authentication"] != "true" || d["usage-bootstrap-signing"] != "true":
 		return "the token may not be used for joining"
 	}
-	c.addToken(d["token-id"], bootstrapToken{Secret: d["token-secret"], Expires: expires, Description: d["description"]})
+	c.addToken(d["token-id"], bootstrapToken{Secret: d["token-secret"], Expires: expires, Description: d["description"], Labels: labels})
 	return ""
 }
 
@@ -459,6 +461,34 @@ func (k *kubectl) remove(kind, resource string, names []string, do func(string) 
 		}
 	}
 	return status
+}
+
+// removeTokens deletes the bootstrap tokens whose label has one of the values, as in
+// "key in (a,b)".
+func (k *kubectl) removeTokens(selector string) int {
+	key, rest, ok := strings.Cut(selector, " in (")
+	list, closed := strings.CutSuffix(rest, ")")
+	if !ok || !closed || key == "" || list == "" {
+		return k.kubectlError("error: the simulator only knows selectors of the form \"key in (a,b)\"")
+	}
+	var gone []string
+	if k.namespace == "kube-system" {
+		k.cluster.change(func(d *clusterData) {
+			for _, id := range sortedKeys(d.Tokens) {
+				if v, labelled := d.Tokens[id].Labels[key]; labelled && slices.Contains(strings.Split(list, ","), v) {
+					gone = append(gone, id)
+					delete(d.Tokens, id)
+				}
+			}
+		})
+	}
+	for _, id := range gone {
+		k.printf("secret \"bootstrap-token-%s\" deleted\n", id)
+	}
+	if len(gone) == 0 {
+		k.printf("No resources found\n")
+	}
+	return 0
 }
 
 func (k *kubectl) removeSecret(name string) (found bool) {
