@@ -15,18 +15,18 @@ var (
 	domainForm  = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
 )
 
-// optionProblem is something wrong with an option, by the name of its field.
-type optionProblem struct{ field, message string }
+// optionError is something wrong with an option, by the name of its field.
+type optionError struct{ field, message string }
 
 // Error implements error.
-func (p optionProblem) Error() string { return p.field + ": " + p.message }
+func (p optionError) Error() string { return p.field + ": " + p.message }
 
 // optionProblems are what is wrong with the options of an installation, whatever the
 // host: all at once, for the plan, and before any of them becomes part of a script.
-func (k *Kubernetes) optionProblems() []optionProblem {
-	var out []optionProblem
+func (k *Kubernetes) optionProblems() []optionError {
+	var out []optionError
 	bad := func(field, format string, args ...any) {
-		out = append(out, optionProblem{field, fmt.Sprintf(format, args...)})
+		out = append(out, optionError{field, fmt.Sprintf(format, args...)})
 	}
 	for _, p := range k.InstallOptions.Problems() {
 		bad(p.Field, "%s", p.Err)

@@ -35,11 +35,11 @@ func protected(kind string) []string {
 
 // checkPatches are the problems of the patches that the objects alone show, beside
 // those that have nothing to do with a version (capi.InstallOptions.Problems).
-func checkPatches(k *Kubernetes) []optionProblem {
-	var out []optionProblem
+func checkPatches(k *Kubernetes) []optionError {
+	var out []optionError
 	for i, p := range k.KubeadmPatches {
 		bad := func(format string, args ...any) {
-			out = append(out, optionProblem{fmt.Sprintf("kubeadmPatches[%d]", i), fmt.Sprintf(format, args...)})
+			out = append(out, optionError{fmt.Sprintf("kubeadmPatches[%d]", i), fmt.Sprintf(format, args...)})
 		}
 		kind, _ := p["kind"].(string)
 		for _, path := range protected(kind) {
@@ -127,7 +127,7 @@ func (b *mapBuilder) patched(k *Kubernetes, doc []byte) []byte {
 		}
 		if err != nil {
 			// The library's error may quote the document, which has a token in it.
-			b.check(optionProblem{fmt.Sprintf("kubeadmPatches[%d]", i), "it cannot be merged"})
+			b.check(optionError{fmt.Sprintf("kubeadmPatches[%d]", i), "it cannot be merged"})
 			return doc
 		}
 	}
@@ -216,7 +216,7 @@ func (b *mapBuilder) kubeletPatch(k *Kubernetes) string {
 			out, err = jsonpatch.MergeMergePatches(out, patch)
 		}
 		if err != nil {
-			b.check(optionProblem{fmt.Sprintf("kubeadmPatches[%d]", i), "it cannot be merged"})
+			b.check(optionError{fmt.Sprintf("kubeadmPatches[%d]", i), "it cannot be merged"})
 			return ""
 		}
 	}
