@@ -1,6 +1,7 @@
 package translate_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -280,9 +281,9 @@ func TestCloudConfigOnDistributions(t *testing.T) {
 					"id -Gn":                   "capi adm special",
 					"sudo -n -u root id -un":   "root",
 					"cat .ssh/authorized_keys": "ssh-ed25519 AAAA me@example",
-					"sudo -n -u root grep -c '^capi:$6$abc:' /etc/shadow":                          "1",
-					"grep sdb /proc/mounts | cut -d' ' -f1-3":                                      "/dev/sdb1 /var/lib/etcddisk ext4\n/dev/sdb2 /data xfs",
-					"lsblk -nrbo NAME,SIZE,LABEL /dev/sdb":                                         "sdb 68719476736 \nsdb1 20615004160 etcd_disk\nsdb2 48103406592 data",
+					"sudo -n -u root grep -c '^capi:$6$abc:' /etc/shadow":                                         "1",
+					"grep sdb /proc/mounts | cut -d' ' -f1-3":                                                     "/dev/sdb1 /var/lib/etcddisk ext4\n/dev/sdb2 /data xfs",
+					"lsblk -nrbo NAME,SIZE,LABEL /dev/sdb":                                                        "sdb 68719476736 \nsdb1 20615004160 etcd_disk\nsdb2 48103406592 data",
 					"grep -h 10.0.0.5 /etc/systemd/timesyncd.conf.d/capplunder.conf /etc/chrony.conf 2>/dev/null": ntp,
 				} {
 					if got := h.Run(t.Context(), host.Command{User: "capi", Line: script, Combined: true}); got.Output != want {
@@ -292,4 +293,47 @@ func TestCloudConfigOnDistributions(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestMixedDistributions makes one cluster of machines with different systems.
+func TestMixedDistributions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRack(t)
+		systems := []string{host.ProfileRocky9, host.ProfileNoble, host.ProfileRocky8, host.ProfileTrixie, host.ProfileRocky10, host.ProfileFedora42}
+		const first, version = "10.0.0.10", "1.34.1"
+		var want []string
+		for i, p := range systems {
+			a := fmt.Sprintf("10.0.0.1%d", i)
+			want = append(want, r.targetName(a))
+			r.add(a, r.targetName(a), func(c *host.Config) { c.Profile = p })
+		}
+		var hash string
+		for i, p := range systems {
+			a := fmt.Sprintf("10.0.0.1%d", i)
+			k := kubernetes(version, a == first)
+			f := r.facts(a)
+			r.must(r.packages(a, k))
+			job := r.job()
+			if a == first {
+				m, err := translate.Init(job, r.target(a), k, f, translate.InitInput{Token: token("aaaaaa")})
+				if hash, err = translate.ReadInit(r.must(r.post(m, err)), job); err != nil {
+					t.Fatal(err)
+				}
+				continue
+			}
+			work := translate.Work{Tokens: []translate.Token{token(fmt.Sprintf("worke%d", i))}, Expires: time.Now().Add(30 * time.Minute)}
+			m, err := translate.ControlPlaneWork(job, r.target(first), kubernetes(version, true), work)
+			r.must(r.post(m, err))
+			m, err = translate.Join(r.job(), r.target(a), k, f, translate.JoinInput{Token: work.Tokens[0], Endpoint: capi.Endpoint{Host: first, Port: 6443}, CAHash: hash})
+			r.must(r.post(m, err))
+			if u := r.hosts[a].Unknown(); len(slices.DeleteFunc(u, func(s string) bool { return s == "kubeadm" })) > 0 {
+				t.Errorf("%s has no %q", p, u)
+			}
+		}
+		nodes := r.hosts[first].Nodes()
+		slices.Sort(nodes)
+		if !slices.Equal(nodes, want) {
+			t.Errorf("nodes %q, want %q", nodes, want)
+		}
+	})
 }
