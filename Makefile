@@ -47,8 +47,8 @@ lint: $(GOLANGCI_LINT) shellcheck ## Run the linters, import rules included
 	$(GOLANGCI_LINT) run $(PACKAGES)
 
 .PHONY: shellcheck
-shellcheck: ## Check the shell scripts of this repository
-	git ls-files -co --exclude-standard -- '*.sh' .ci/run | xargs shellcheck
+shellcheck: ## Check the shell scripts of this repository, and those it generates for machines
+	scripts/shellcheck.sh
 
 .PHONY: golden
 golden: ## Rewrite the golden files from what the program prints now; read the diff
@@ -81,6 +81,10 @@ benchstat: $(BENCHSTAT) ## Compare two saved benchmark runs: make benchstat OLD=
 .PHONY: fuzz
 fuzz: ## Run every fuzz target, FUZZTIME (30s) each
 	scripts/fuzz.sh $(FUZZTIME)
+
+.PHONY: real-debian
+real-debian: $(KUBE)/kubeadm-1.30 $(KUBE)/kubeadm-1.36 ## Run the generated scripts on a real Debian in a folder; needs root, debootstrap, Debian's packages
+	test/real/debian/run.sh
 
 ##@ Releases
 
