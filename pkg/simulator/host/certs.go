@@ -31,11 +31,11 @@ func sharedCerts() []string {
 }
 
 // seededKey is a private key that follows from a seed.
-func seededKey(seed []byte) (*ecdsa.PrivateKey, error) {
+func seededKey(seed []byte) *ecdsa.PrivateKey {
 	for {
 		sum := sha256.Sum256(seed)
 		if k, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), sum[:]); err == nil {
-			return k, nil
+			return k
 		}
 		seed = sum[:] // not a number below the order of the curve; once in 2^32
 	}
@@ -55,10 +55,7 @@ func pemCert(der []byte) []byte {
 
 // newCA makes a certificate authority whose key follows from the seed.
 func newCA(name string, seed []byte) (cert, key []byte, err error) {
-	k, err := seededKey(seed)
-	if err != nil {
-		return nil, nil, err
-	}
+	k := seededKey(seed)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(10 * 365 * 24 * time.Hour),
@@ -146,10 +143,7 @@ func (c *call) makeCerts(names []string) error {
 		c.printf("[certs] Using existing %s certificate authority\n", ca.file)
 	}
 	if _, err := c.read(pkiDir + "sa.key"); err != nil {
-		k, err := seededKey(fmt.Appendf(nil, "%d %s sa", c.h.cfg.Seed, c.h.cfg.MAC))
-		if err != nil {
-			return err
-		}
+		k := seededKey(fmt.Appendf(nil, "%d %s sa", c.h.cfg.Seed, c.h.cfg.MAC))
 		der, err := x509.MarshalPKIXPublicKey(&k.PublicKey)
 		if err != nil {
 			return err
@@ -188,10 +182,7 @@ func (c *call) sign(name string, groups, names []string) (cert, key []byte, err 
 	if err != nil {
 		return nil, nil, err
 	}
-	k, err := seededKey(fmt.Appendf(nil, "%d %s %s %d", c.h.cfg.Seed, c.h.cfg.MAC, name, time.Now().UnixNano()))
-	if err != nil {
-		return nil, nil, err
-	}
+	k := seededKey(fmt.Appendf(nil, "%d %s %s %d", c.h.cfg.Seed, c.h.cfg.MAC, name, time.Now().UnixNano()))
 	usage := x509.ExtKeyUsageClientAuth
 	if names != nil {
 		usage = x509.ExtKeyUsageServerAuth

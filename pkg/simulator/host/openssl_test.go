@@ -5,7 +5,7 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // what openssl takes for OAEP
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -43,7 +43,7 @@ openssl enc -d -aes-256-cbc -md sha256 -pass file:k -in s 2>/dev/null; echo`)
 		}
 		return b
 	}
-	secret, err := rsa.DecryptOAEP(sha1.New(), nil, key, decode(lines[0]), nil) //nolint:gosec // see the import
+	secret, err := rsa.DecryptOAEP(sha1.New(), nil, key, decode(lines[0]), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

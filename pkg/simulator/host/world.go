@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -150,7 +149,7 @@ func (w *World) api(ctx context.Context, from *Host, address string, port int) (
 		if err := from.requestTrouble(ctx, StepEndpoint, address); err != nil {
 			return nil, err
 		}
-		h = w.behind(net.JoinHostPort(address, strconv.Itoa(port)), address)
+		h = w.behind(fmt.Sprintf("%s:%d", address, port), address)
 	} else if port != apiPort {
 		return nil, errRefused
 	}
