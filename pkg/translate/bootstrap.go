@@ -48,7 +48,7 @@ func BootstrapOf(m *capi.Machine) (*capi.BootstrapData, error) {
 	}
 	text, err := cloudconfig.Decode(m.BootstrapData)
 	if err != nil {
-		return nil, fmt.Errorf("Machine %s: %w", m.Key, err)
+		return nil, fmt.Errorf("spec.bootstrap.data of Machine %s: %w", m.Key, err)
 	}
 	return &capi.BootstrapData{Format: capi.FormatCloudConfig, Value: text}, nil
 }

@@ -63,7 +63,8 @@ key() { h=$(getent passwd "$1" | cut -d: -f6); g=$(id -g "$1"); f=$h/.ssh/author
 `
 
 const ciNTPScript = `if [ -s $R/ci/ntp ]; then if command -v chronyd >/dev/null; then c=/etc/chrony.conf; [ -e $c ] || c=/etc/chrony/chrony.conf; sed -i '/^# capplunder begin$/,/^# capplunder end$/d' $c; { echo '# capplunder begin'; sed 's/$/ iburst/' $R/ci/ntp; echo '# capplunder end'; } >>$c; systemctl restart chronyd || systemctl restart chrony
-else mkdir -p /etc/systemd/timesyncd.conf.d; printf '[Time]\nNTP=%s\n' "$(cut -d' ' -f2 $R/ci/ntp | tr '\n' ' ')" >/etc/systemd/timesyncd.conf.d/capplunder.conf; systemctl restart systemd-timesyncd; fi; fi; echo 'capplunder-ntp ok'`
+else mkdir -p /etc/systemd/timesyncd.conf.d; printf '[Time]\nNTP=%s\n' "$(cut -d' ' -f2 $R/ci/ntp | tr '\n' ' ')" >/etc/systemd/timesyncd.conf.d/capplunder.conf; systemctl restart systemd-timesyncd; fi
+fi; echo 'capplunder-ntp ok'`
 
 // Commands may fail as they like: what counts is whether the host became a node, and if
 // it did, that is noted at once, for the sentinel is gone after a reboot. The log holds

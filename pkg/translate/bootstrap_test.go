@@ -58,6 +58,7 @@ func gzipBase64(tb testing.TB, text string) string {
 
 // everything is data with every key there is.
 func everything(tb testing.TB) *capi.BootstrapData {
+	tb.Helper()
 	return cloudData(`## template: jinja
 #cloud-config
 write_files:
@@ -543,8 +544,8 @@ func TestBootstrapDisks(t *testing.T) {
 			c.Disk = []host.DiskConfig{{Name: "sda", Bytes: 1 << 34}, {Name: "sdb", Bytes: 1 << 32, Blank: true}, {Name: "sdc", Bytes: 1 << 32, Blank: true}}
 		}
 		r, k, join := control(t, disks)
-		real := string(provided(t, "v1.14.2/worker-disks.yaml").Value)
-		text := "#cloud-config\nwrite_files:\n" + strings.ReplaceAll(join, "TOKEN", "abcdef") + real[strings.Index(real, "disk_setup:"):] + "runcmd: [" + fmt.Sprintf("%q", joinCommand) + "]\n"
+		data := string(provided(t, "v1.14.2/worker-disks.yaml").Value)
+		text := "#cloud-config\nwrite_files:\n" + strings.ReplaceAll(join, "TOKEN", "abcdef") + data[strings.Index(data, "disk_setup:"):] + "runcmd: [" + fmt.Sprintf("%q", joinCommand) + "]\n"
 		text = strings.ReplaceAll(text, "mounts:\n", "  - {device: /dev/sdc, partition: auto, filesystem: ext4, label: logs}\nmounts:\n")
 		l, err := r.bootstrap(worker, k, cloudData(text))
 		if err != nil {
@@ -650,6 +651,7 @@ func FuzzBootstrap(f *testing.F) {
 	f.Cleanup(h.Close)
 	target := translate.Target{Address: "10.0.0.1", HostName: "host-1", Guard: translate.Guard{MAC: macOf("10.0.0.1")}}
 	run := func(t *testing.T, a wire.Action) {
+		t.Helper()
 		c := host.Command{Line: a.Command, User: "root", Combined: true}
 		if a.CommandPipeCmd != "" {
 			c.Stdin = []byte(world.RunLocal(t.Context(), a.CommandPipeCmd).Output)
