@@ -370,6 +370,8 @@ func prepared(t *testing.T) (r *rack, k *translate.Kubernetes, f translate.Facts
 	if err != nil {
 		t.Fatal(err)
 	}
+	// init's own token is gone by now.
+	r.must(r.post(translate.ControlPlaneWork(r.job(), r.target("10.0.0.10"), k, translate.Work{Tokens: []translate.Token{token("aaaaaa")}, Expires: time.Now().Add(30 * time.Minute)})))
 	return r, k, f, hash
 }
 
