@@ -642,7 +642,9 @@ runcmd: ['false', "` + joinCommand + `"]
 
 // FuzzBootstrap: whatever stands in bootstrap data, no command has it and no script runs it.
 func FuzzBootstrap(f *testing.F) {
-	for _, s := range []string{"a", "$(touch /canary)", "`touch /canary`", "'; touch /canary; '", "\"; touch /canary; \"", "-rf", "a\ntouch /canary\n", "${IFS}x", "a:b", "\\", "{{DIGEST}}", "../../canary", "/", "x /canary", "root; touch /canary", "x|touch /canary", "$(touch${IFS}/canary)", "x' -- $(touch /canary)"} {
+	for _, s := range []string{"$(touch /canary)", "`touch /canary`", "'; touch /canary; '", "\"; touch /canary; \"", "a
+touch /canary
+", "$(touch${IFS}/canary)", "-rf", "{{DIGEST}}", "../../canary"} {
 		f.Add(s)
 	}
 	same := harmlessCommands(f)
