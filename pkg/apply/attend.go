@@ -83,12 +83,14 @@ func (c *cluster) serve(ctx context.Context) {
 // reached.
 func (c *cluster) attend(ctx context.Context, batch []*ticket) (translate.WorkResult, error) {
 	work := translate.Work{Expires: time.Now().Add(tokenLife).UTC()}
+	k := batch[0].k
 	for _, t := range batch {
 		work.Spent = append(work.Spent, t.work.Spent...)
 		work.Tokens = append(work.Tokens, t.work.Tokens...)
 		work.Nodes = append(work.Nodes, t.work.Nodes...)
 		if t.work.CertKey != "" { // at most one: control planes join one at a time
 			work.CertKey = t.work.CertKey
+			k = t.k // how keys are handed on depends on the version
 		}
 	}
 	slices.Sort(work.Spent)
@@ -96,7 +98,7 @@ func (c *cluster) attend(ctx context.Context, batch []*ticket) (translate.WorkRe
 	err := error(&SafetyError{fmt.Sprintf("Cluster %s: %v", c.spec.Key, errNoPlane)})
 	for _, plane := range c.attendants() {
 		var result translate.WorkResult
-		result, err = c.attendOn(ctx, plane, batch[0].k, work)
+		result, err = c.attendOn(ctx, plane, k, work)
 		var unreachable *dialError
 		if err == nil || !errors.As(err, &unreachable) || ctx.Err() != nil {
 			return result, err

@@ -48,7 +48,7 @@ const initScript = `K="kubectl --kubeconfig={{CONF}} --request-timeout=20s"; tra
 {{VIP}}up() { $K --server=https://{{IP}}:6443 get --raw /healthz >/dev/null; }
 through() { grep -q 'initialized successfully' $L/init.log 2>/dev/null; }
 reached() { through || grep -qE '^\[(apiclient\] All control plane|api-check\] The API server is healthy|control-plane-check\] kube-apiserver is healthy|upload-?config|upload-certs|mark-?control-?plane|bootstrap-?token|addons)' $L/init.log 2>/dev/null; }
-untouched() { echo 'capplunder-error initialised before but the API does not answer; not touching it'; exit 1; }
+untouched() { echo 'capplunder-error initialised before but the API does not answer; not touching it: see journalctl -u kubelet on the machine'; exit 1; }
 last() { tail -n 80 $L/init.log | mask; }
 todo=init; c=/etc/kubernetes
 if [ -e $E/init.done ] || through; then try 12 up || untouched; todo=

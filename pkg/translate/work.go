@@ -95,7 +95,8 @@ const (
 	tokensScript = `K="kubectl --kubeconfig={{CONF}}"; trap 'rm -f $R/token.yaml' EXIT
 {{SPENT}}if [ -e $R/token.yaml ]; then try 6 $K apply -f $R/token.yaml; fi; echo 'capplunder-tokens ok'`
 
-	uploadScript = `trap 'rm -f $R/upload.yaml $R/certkey' EXIT; try 3 kubeadm init phase upload-certs {{UPLOAD}} >/dev/null; echo 'capplunder-upload ok'`
+	// kubeadm refuses versions that are not near its own, and only that of this host matters.
+	uploadScript = `trap 'rm -f $R/upload.yaml $R/certkey' EXIT; sed -i "s/^kubernetesVersion: .*/kubernetesVersion: $(kubeadm version -o short)/" $R/upload.yaml; try 3 kubeadm init phase upload-certs {{UPLOAD}} >/dev/null; echo 'capplunder-upload ok'`
 
 	// One request for all nodes, however many there are; of them, only those that somebody
 	// waits for are printed.
