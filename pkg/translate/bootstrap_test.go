@@ -642,9 +642,7 @@ runcmd: ['false', "` + joinCommand + `"]
 
 // FuzzBootstrap: whatever stands in bootstrap data, no command has it and no script runs it.
 func FuzzBootstrap(f *testing.F) {
-	for _, s := range []string{"$(touch /canary)", "`touch /canary`", "'; touch /canary; '", "\"; touch /canary; \"", "a
-touch /canary
-", "$(touch${IFS}/canary)", "-rf", "{{DIGEST}}", "../../canary"} {
+	for _, s := range []string{"$(touch /canary)", "`touch /canary`", "'; touch /canary; '", "\"; touch /canary; \"", "a\ntouch /canary\n", "$(touch${IFS}/canary)", "-rf", "{{DIGEST}}", "../../canary"} {
 		f.Add(s)
 	}
 	same := harmlessCommands(f)
