@@ -19,6 +19,7 @@ import (
 	"github.com/plunder-app/capplunder/pkg/capi"
 	"github.com/plunder-app/capplunder/pkg/plunder"
 	"github.com/plunder-app/capplunder/pkg/simulator"
+	"github.com/plunder-app/capplunder/pkg/simulator/host"
 )
 
 type simulatorOptions struct {
@@ -33,6 +34,7 @@ type simulatorOptions struct {
 	bootLoop          time.Duration
 	postCost          time.Duration
 	faults            []string
+	systems           []string
 	seed              int64
 	serverVersion     string
 	stateFile         string
@@ -95,6 +97,7 @@ for the N-th machine from 0. Steps and their kinds:
 	fs.DurationVar(&o.bootLoop, "boot-loop", 2*time.Second, "how long one turn of the reboot loop takes")
 	fs.DurationVar(&o.postCost, "post-cost", 2500*time.Microsecond, "processor time that a POST /parlay costs the server per deployment")
 	fs.StringArrayVar(&o.faults, "fault", nil, "`fault` to inject, see above; may be repeated")
+	fs.StringArrayVar(&o.systems, "system", nil, "`[BOOT=]SYSTEM` that a boot configuration installs, or all of them: "+strings.Join(host.Profiles(), ", ")+"; may be repeated")
 	fs.Int64Var(&o.seed, "seed", 0, "changes MAC addresses and jitter; the same seed gives the same rack")
 	fs.StringVar(&o.serverVersion, "server-version", simulator.Versions()[0], "plunder `version` to behave as: "+strings.Join(simulator.Versions(), " or "))
 	fs.StringVar(&o.stateFile, "state", "", "`file` to keep the machines in between runs")
@@ -146,6 +149,23 @@ func (o *simulatorOptions) config() (simulator.Config, error) {
 			problems = append(problems, err)
 		}
 		cfg.OUIs = append(cfg.OUIs, oui)
+	}
+	for _, text := range o.systems {
+		boot, system, one := strings.Cut(text, "=")
+		if !one {
+			system = text
+		}
+		switch {
+		case !slices.Contains(host.Profiles(), system):
+			problems = append(problems, usagef(nil, "--system %q: want [BOOT=]SYSTEM, where SYSTEM is one of %s", text, strings.Join(host.Profiles(), ", ")))
+		case one:
+			if cfg.Profiles == nil {
+				cfg.Profiles = map[string]string{}
+			}
+			cfg.Profiles[boot] = system
+		default:
+			cfg.Profile = system
+		}
 	}
 	for _, text := range o.faults {
 		fault, err := simulator.ParseFault(text)
