@@ -304,14 +304,41 @@ func cmdFlock(c *call) int {
 	return 0
 }
 
+// cmdXargs is xargs with -0, -r, -n, -I and -d.
 func cmdXargs(c *call) int {
-	flags, args := xargsArgs(c.args[1:])
+	flags, args := map[string]string{}, c.args[1:]
+	for len(args) > 0 && len(args[0]) > 1 && args[0][0] == '-' {
+		f, v := args[0][:2], args[0][2:]
+		args = args[1:]
+		switch f {
+		case "-n", "-I", "-d", "-P", "-L":
+			if v == "" && len(args) > 0 {
+				v, args = args[0], args[1:]
+			}
+			flags[f] = v
+		case "-0", "-r", "-t", "--":
+			flags[f] = "yes"
+			for _, more := range v { // as -0r
+				flags["-"+string(more)] = "yes"
+			}
+		default:
+			return c.fail(1, "invalid option -- '%s'", strings.TrimPrefix(f, "-"))
+		}
+	}
 	b, err := c.stdin()
 	if err != nil {
 		return c.fail(1, "%v", err)
 	}
 	items := strings.Fields(string(b))
-	if len(items) == 0 && flags["-r"] != "" {
+	if sep := map[bool]string{true: "\x00", false: strings.ReplaceAll(flags["-d"], `\n`, "\n")}[flags["-0"] != ""]; sep != "" {
+		items = strings.Split(strings.TrimSuffix(string(b), sep), sep)
+	} else if flags["-I"] != "" {
+		items = lines(b)
+	}
+	if len(b) == 0 {
+		items = nil
+	}
+	if len(items) == 0 && (flags["-r"] != "" || flags["-I"] != "") {
 		return 0
 	}
 	if len(args) == 0 {
@@ -321,34 +348,29 @@ func cmdXargs(c *call) int {
 	if v, err := strconv.Atoi(flags["-n"]); err == nil && v > 0 {
 		n = v
 	}
+	if flags["-I"] != "" {
+		n = 1
+	}
 	status := 0
 	for first := true; first || len(items) > 0; first = false {
 		k := min(n, len(items))
-		d := c.with(append(append([]string{}, args...), items[:k]...))
+		line := append(slices.Clone(args), items[:k]...)
+		if hole := flags["-I"]; hole != "" {
+			line = slices.Clone(args)
+			for i := range line {
+				line[i] = strings.ReplaceAll(line[i], hole, items[0])
+			}
+		}
+		d := c.with(line)
 		d.in = nil
-		if d.args[0] == "echo" {
-			c.printf("%s\n", strings.Join(d.args[1:], " "))
-		} else if s := d.run(); s != 0 {
+		if line[0] == "echo" {
+			c.printf("%s\n", strings.Join(line[1:], " "))
+		} else if s := d.run(); s == 127 || s == 126 {
+			return s
+		} else if s != 0 {
 			status = 123
 		}
 		items = items[k:]
 	}
 	return status
-}
-
-func xargsArgs(args []string) (flags map[string]string, rest []string) {
-	flags = map[string]string{}
-	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
-		f := args[0][:2]
-		v := args[0][2:]
-		args = args[1:]
-		if f == "-n" && v == "" && len(args) > 0 {
-			v, args = args[0], args[1:]
-		}
-		flags[f] = v + " "
-		if f == "-n" {
-			flags[f] = v
-		}
-	}
-	return flags, args
 }

@@ -451,6 +451,11 @@ func cmdInstall(c *call) int {
 	if len(args) != 2 {
 		return c.fail(1, "missing file operand")
 	}
+	if has(flags, "-D") {
+		if err := c.makeDir(path.Dir(c.path(args[1])), 0o755, true); err != nil {
+			return c.fail(1, "cannot create directory '%s': %s", path.Dir(args[1]), errText(err))
+		}
+	}
 	dst, err := c.copyFile(args[0], args[1])
 	if err == nil {
 		err = finish(dst)

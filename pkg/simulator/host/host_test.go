@@ -64,6 +64,8 @@ func TestShell(t *testing.T) {
 		{"break of an inner loop", `for i in 1 2; do if true; then for j in a b; do if true; then break; echo no; fi; done; echo $i; fi; done`, "1\n2"},
 		{"break behind and", `set -eu; i=0; while :; do i=$((i+1)); if [ $i -gt 2 ]; then true && break; echo no; fi; echo $i; done`, "1\n2"},
 		{"continue in eval", `eval 'for i in 1 2; do if :; then continue; echo no; fi; done'; echo ok`, "ok"},
+		{"xargs", `printf 'a b\0c\0' | xargs -0 -n1 echo; printf '1\n2 3\n' | xargs -I{} echo '<{}>'; : | xargs -r false; echo $?; seq 4 | xargs -n 2; printf '/etc/none\0' | xargs -0 ls 2>/dev/null; echo $?`, "a b\nc\n<1>\n<2 3>\n0\n1 2\n3 4\n123"},
+		{"install -D", `install -D -m 600 /etc/hostname /srv/a/b; cat /srv/a/b`, "node-1"},
 		{"sed ranges", `printf 'a\n# begin\nb\n# end\nc\n' | sed '/^# begin$/,/^# end$/d'; seq 6 | sed -n '2,3p;$p'; seq 3 | sed '2i x'; seq 3 | sed '2,+1c y'`, "a\nc\n2\n3\n6\n1\nx\n2\n3\n1\ny"},
 		{"a dollar within a pattern", `printf 'a$6$b\n' | grep -c '^a$6$b$'`, "1"},
 		{"swap", `wc -l </proc/swaps; swapoff -a; wc -l </proc/swaps`, "2\n1"},
