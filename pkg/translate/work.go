@@ -92,6 +92,7 @@ const (
 const (
 	spentScript = `$K delete secret -n kube-system -l '{{LABEL}} in ({{MACHINES}})' --ignore-not-found
 `
+	//nolint:gosec // there is no token in it
 	tokensScript = `K="kubectl --kubeconfig={{CONF}}"; trap 'rm -f $R/token.yaml' EXIT
 {{SPENT}}if [ -e $R/token.yaml ]; then try 6 $K apply -f $R/token.yaml; fi; echo 'capplunder-tokens ok'`
 
