@@ -127,6 +127,10 @@ func cmdSudo(c *call) int {
 		c.errf("usage: sudo -n -u user command")
 		return 1
 	}
+	if c.h.requiresTTY() {
+		c.errf("sudo: sorry, you must have a tty to run sudo")
+		return 1
+	}
 	if !c.h.sudoer(c.user) {
 		return c.fail(1, "a password is required")
 	}

@@ -217,6 +217,10 @@ func TestUsers(t *testing.T) {
 		[2]string{`sudo -n -u joe useradd ann`, "useradd: Permission denied.|1"},
 		[2]string{`echo x >/tmp/f; chown joe:ops /tmp/f; stat -c '%U:%G' /tmp/f; chown nobody3 /tmp/f`, "joe:ops\nchown: invalid user: 'nobody3'|1"},
 	)
+	run(t, h, `echo 'Defaults requiretty' >/etc/sudoers`)
+	if r := h.Run(t.Context(), Command{Line: "sudo -n -u root true", Combined: true}); r.Exit != 1 || r.Output != "sudo: sorry, you must have a tty to run sudo" {
+		t.Errorf("with requiretty: %+v", r)
+	}
 	if r := h.Run(t.Context(), Command{User: "joe", Line: "echo $HOME; id -un"}); r.Output != "/home/joe\njoe" {
 		t.Errorf("a session of the new user: %+v", r)
 	}

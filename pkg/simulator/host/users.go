@@ -201,6 +201,22 @@ func (h *Host) sudoer(u user) bool {
 	return false
 }
 
+// requiresTTY reports whether sudoers asks for a terminal, as that of old systems did.
+func (h *Host) requiresTTY() bool {
+	for _, file := range append(h.list(sudoersDir), "/etc/sudoers") {
+		b, err := h.fs.readFile(who{}, file)
+		if err != nil {
+			continue
+		}
+		for _, line := range lines(b) {
+			if f := strings.Fields(line); len(f) > 1 && f[0] == "Defaults" && f[1] == "requiretty" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 var sudoersForm = regexp.MustCompile(`^(Defaults\b.*|(User|Host|Runas|Cmnd)_Alias\s+[A-Z][A-Z0-9_]*\s*=.+|[@#]include(dir)?\s+\S+|[%#+]?[A-Za-z0-9_.@-]+\s+[A-Za-z0-9_.,-]+\s*=\s*(\([A-Za-z0-9_%:, -]+\)\s*)?((NO)?PASSWD:\s*|(NO)?EXEC:\s*|(NO)?SETENV:\s*)*(ALL|!?/\S*|[A-Z][A-Z0-9_]*)(\s.*|,.*)?)$`)
 
 // badSudoers is the number of the first line that is not in sudoers' grammar, 0 if all are.
