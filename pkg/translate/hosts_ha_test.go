@@ -69,12 +69,12 @@ func (c *haCluster) sent(m wire.Map, l wire.Log) wire.Log {
 	return l
 }
 
-// fresh is a token, and a certificate key unless the keys of the cluster are given.
-func (c *haCluster) fresh() (translate.Token, translate.Secret) {
+// fresh is a token for a machine, and a certificate key unless the keys of the cluster are given.
+func (c *haCluster) fresh(address string) (translate.Token, translate.Secret) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.endless++
-	tok := translate.Token{ID: fmt.Sprintf("tok%03d", c.endless), Secret: translate.Secret(fmt.Sprintf("%016d", 7000+c.endless))}
+	tok := translate.Token{ID: fmt.Sprintf("tok%03d", c.endless), Secret: translate.Secret(fmt.Sprintf("%016d", 7000+c.endless)), For: c.targetName(address)}
 	key := translate.Secret(fmt.Sprintf("%064x", 0xfeed000+c.endless))
 	c.secrets = append(c.secrets, tok.Secret.Reveal(), key.Reveal())
 	if c.keys != nil {
@@ -85,7 +85,7 @@ func (c *haCluster) fresh() (translate.Token, translate.Secret) {
 
 func (c *haCluster) init(address string) wire.Log {
 	c.t.Helper()
-	tok, key := c.fresh()
+	tok, key := c.fresh(address)
 	job := c.job()
 	m, err := translate.Init(job, c.target0(address), c.k, c.facts[address], translate.InitInput{Token: tok, CertKey: key, PKI: c.keys})
 	l := c.sent(m, c.post(m, err))
@@ -121,19 +121,19 @@ func (c *haCluster) joinAs(address string, k *translate.Kubernetes, tok translat
 // addPlane joins a control plane with fresh credentials from another one.
 func (c *haCluster) addPlane(from, address string) {
 	c.t.Helper()
-	tok, key := c.fresh()
+	tok, key := c.fresh(address)
 	c.work(from, translate.Work{Tokens: []translate.Token{tok}, CertKey: key})
 	c.must(c.joinAs(address, c.k, tok, key))
-	c.work(from, translate.Work{Spent: []string{tok.ID}})
+	c.work(from, translate.Work{Spent: []string{tok.For}})
 }
 
 // addWorkers joins workers at the same time.
 func (c *haCluster) addWorkers(from string, addresses ...string) {
 	c.t.Helper()
 	var w, spent translate.Work
-	for range addresses {
-		tok, _ := c.fresh()
-		w.Tokens, spent.Spent = append(w.Tokens, tok), append(spent.Spent, tok.ID)
+	for _, a := range addresses {
+		tok, _ := c.fresh(a)
+		w.Tokens, spent.Spent = append(w.Tokens, tok), append(spent.Spent, tok.For)
 	}
 	c.work(from, w)
 	k := *c.k
@@ -275,7 +275,7 @@ func TestHighlyAvailable(t *testing.T) {
 				if l := ha.must(ha.init(a)); !strings.Contains(fmt.Sprint(l.Entries), "capplunder-init already") {
 					t.Errorf("a second init: %+v", l.Entries)
 				}
-				tok, key := ha.fresh()
+				tok, key := ha.fresh(b)
 				if l := ha.must(ha.joinAs(b, ha.k, tok, key)); !strings.Contains(lastOf(l), "capplunder-join already") {
 					t.Errorf("a second join: %s", lastOf(l))
 				}
@@ -352,15 +352,15 @@ func TestCertificatesOfControlPlanes(t *testing.T) {
 				const a, b = "10.0.0.10", "10.0.0.11"
 				ha := newHA(t, version, host.ProfileNoble, nil, a, b)
 				ha.must(ha.init(a))
-				tok, key := ha.fresh()
-				_, wrong := ha.fresh()
+				tok, key := ha.fresh(b)
+				_, wrong := ha.fresh(b)
 				ha.work(a, translate.Work{Tokens: []translate.Token{tok}, CertKey: key})
 				l := ha.joinAs(b, ha.k, tok, wrong)
 				if text := translate.Explain(l.Entries[len(l.Entries)-1]); l.State != wire.StateFailed || !strings.Contains(text, "message authentication failed") {
 					t.Errorf("a wrong key: %s: %s", l.State, text)
 				}
 				time.Sleep(3 * time.Hour)
-				late, _ := ha.fresh()
+				late, _ := ha.fresh(b)
 				ha.work(a, translate.Work{Tokens: []translate.Token{late}})
 				l = ha.joinAs(b, ha.k, late, key)
 				if text := translate.Explain(l.Entries[len(l.Entries)-1]); l.State != wire.StateFailed || !strings.Contains(text, `"kubeadm-certs" was not found`) {
@@ -405,7 +405,7 @@ func TestEndpointComesBack(t *testing.T) {
 			t.Error("a control plane that runs was made anew")
 		}
 		gone = true
-		tok, key := ha.fresh()
+		tok, key := ha.fresh(b)
 		gone = false
 		ha.work(a, translate.Work{Tokens: []translate.Token{tok}, CertKey: key})
 		gone = true
