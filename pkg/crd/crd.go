@@ -28,20 +28,12 @@ const (
 //go:embed bases standalone rbac
 var files embed.FS
 
-// Manifest is one object to install.
+// Manifest is one object to install. The object is the caller's own.
 type Manifest struct {
 	Object *unstructured.Unstructured
 	// YAML is the object as it was written, comments included.
 	YAML []byte
 }
-
-// All are the definitions of PlunderCluster, PlunderMachine and PlunderMachineTemplate.
-// The objects are the caller's own.
-func All() []*unstructured.Unstructured { return objects(Bases()) }
-
-// StandaloneAll are the definitions of Cluster and Machine for clusters without Cluster
-// API. The objects are the caller's own.
-func StandaloneAll() []*unstructured.Unstructured { return objects(Standalone()) }
 
 // Bases are the definitions of PlunderCluster, PlunderMachine and
 // PlunderMachineTemplate, in this order.
@@ -54,14 +46,6 @@ func Standalone() []Manifest { return folder("standalone") }
 
 // RBAC are the namespace and the ClusterRole.
 func RBAC() []Manifest { return []Manifest{file("rbac/namespace.yaml"), file("rbac/clusterrole.yaml")} }
-
-func objects(manifests []Manifest) []*unstructured.Unstructured {
-	list := make([]*unstructured.Unstructured, len(manifests))
-	for i, m := range manifests {
-		list[i] = m.Object
-	}
-	return list
-}
 
 // folder reads a folder in the order of its file names.
 func folder(name string) []Manifest {

@@ -189,18 +189,8 @@ func conflict(o *unstructured.Unstructured, err error) error {
 
 // established waits until the API server serves a definition.
 func established(ctx context.Context, c *kube.Client, o *unstructured.Unstructured) error {
-	return wait.Until(ctx, wait.Spec{
-		What: "serve", Object: Name(o),
-		Interval: 250 * time.Millisecond,
-		Limit:    establishLimit,
-	}, func(ctx context.Context) (string, error) {
-		u, err := get(ctx, c, o)
-		switch {
-		case errors.Is(err, capi.ErrUnavailable):
-			return "", wait.Pending(err)
-		case err != nil:
-			return "", err
-		case u == nil:
+	return until(ctx, c, o, "serve", establishLimit, func(u *unstructured.Unstructured) (string, error) {
+		if u == nil {
 			return "", fmt.Errorf("%s was deleted again", Name(o))
 		}
 		if reason := condition(u, "NamesAccepted", "False"); reason != "" {
@@ -210,6 +200,25 @@ func established(ctx context.Context, c *kube.Client, o *unstructured.Unstructur
 			return "it is not established yet", wait.Pending(nil)
 		}
 		return "", nil
+	})
+}
+
+// until reads a definition again and again until look is satisfied with it; it gets nil
+// when there is none. A cluster that does not answer for a while is waited for.
+func until(ctx context.Context, c *kube.Client, o *unstructured.Unstructured, what string, limit time.Duration, look func(*unstructured.Unstructured) (string, error)) error {
+	return wait.Until(ctx, wait.Spec{
+		What: what, Object: Name(o),
+		Interval: 250 * time.Millisecond,
+		Limit:    limit,
+	}, func(ctx context.Context) (string, error) {
+		u, err := get(ctx, c, o)
+		switch {
+		case errors.Is(err, capi.ErrUnavailable):
+			return "", wait.Pending(err)
+		case err != nil:
+			return "", err
+		}
+		return look(u)
 	})
 }
 

@@ -130,7 +130,7 @@ func TestLifecycle(t *testing.T) {
 		}
 	})
 	t.Run("older than what is there", func(t *testing.T) {
-		d := crd.All()[1]
+		d := crd.Bases()[1].Object
 		add := `[{"op":"add","path":"/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/future","value":{"type":"string"}}]`
 		if _, err := resource(c, d).Patch(t.Context(), d.GetName(), types.JSONPatchType, []byte(add), metav1.PatchOptions{FieldManager: fieldManager}); err != nil {
 			t.Fatal(err)
@@ -269,9 +269,9 @@ func TestWithClusterAPI(t *testing.T) {
 	if r := uninstall(t, c); !r.all(Deleted) || len(r) != 5 {
 		t.Errorf("got %q", r)
 	}
-	for _, d := range crd.StandaloneAll() {
-		if u, err := get(t.Context(), c, d); u == nil || err != nil {
-			t.Errorf("%s of Cluster API is gone: %v", d.GetName(), err)
+	for _, m := range crd.Standalone() {
+		if u, err := get(t.Context(), c, m.Object); u == nil || err != nil {
+			t.Errorf("%s of Cluster API is gone: %v", m.Object.GetName(), err)
 		}
 	}
 }

@@ -2,7 +2,6 @@ package install
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -188,18 +187,8 @@ func Uninstall(ctx context.Context, c *kube.Client, p *Plan, report Report) erro
 
 // gone waits until a definition is gone, so that it can be installed anew.
 func gone(ctx context.Context, c *kube.Client, o *unstructured.Unstructured) error {
-	return wait.Until(ctx, wait.Spec{
-		What: "remove", Object: Name(o),
-		Interval: 250 * time.Millisecond,
-		Limit:    removeLimit,
-	}, func(ctx context.Context) (string, error) {
-		u, err := get(ctx, c, o)
-		switch {
-		case errors.Is(err, capi.ErrUnavailable):
-			return "", wait.Pending(err)
-		case err != nil:
-			return "", err
-		case u == nil || u.GetUID() != o.GetUID():
+	return until(ctx, c, o, "remove", removeLimit, func(u *unstructured.Unstructured) (string, error) {
+		if u == nil || u.GetUID() != o.GetUID() {
 			return "", nil
 		}
 		return "it is still being deleted", wait.Pending(nil)
