@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"k8s.io/client-go/rest"
 
@@ -87,22 +88,21 @@ func TestTwoClustersShareOneRack(t *testing.T) {
 func TestTwoRunsForOneCluster(t *testing.T) {
 	env := kubetest.ServerWith(t, capi)
 	install(t, env)
-	s := newSite(t, env, newRack(t, 2), "v1beta1", 0)
-	var once sync.Once
-	var second run
-	first := s.start(s.apply(), nil, func(line string) {
-		var e struct{ Type, Step string }
-		if err := json.Unmarshal([]byte(line), &e); err != nil || e.Type != "Started" || e.Step != "deployment" {
-			return
-		}
-		once.Do(func() { second = s.run(s.apply()...) })
+	// The first is at work long enough for the second to see that it is alive.
+	s := newSite(t, env, newRackWith(t, 2, 5*time.Second), "v1beta1", 0)
+	var second, third run
+	first := s.during("deployment", s.apply(), func() {
+		second = s.run(s.apply()...)
+		third = s.run(append(s.apply(), "--lock-timeout", "1m")...)
 	})
 	if first.code != 0 {
 		t.Fatalf("the first: %s", first)
 	}
-	// It may have waited for a sign of life so long that the first was done.
-	if second.code != 9 && second.code != 0 || second.code == 9 && !strings.Contains(second.stderr, "capplunder apply") {
+	if second.code != 9 || !strings.Contains(second.stderr, "capplunder apply") {
 		t.Errorf("the second: %s", second)
+	}
+	if third.code != 0 || strings.Count(third.stdout, `"type":"Skipped"`) != 1 {
+		t.Errorf("the third, which waits: %s", third)
 	}
 	s.provisioned()
 }
@@ -120,7 +120,7 @@ func TestSecondRunWritesNothing(t *testing.T) {
 			s.provisioned()
 			for name, rec := range s.records() {
 				row := strings.Fields(s.kubectl("get", "machines."+v.version+".cluster.x-k8s.io", name, "--no-headers", "-o", "wide"))
-				if !slices.Contains(row, rec.ProviderID) || !slices.ContainsFunc(row, func(c string) bool { return strings.EqualFold(c, "Provisioned") }) {
+				if !slices.Contains(row, rec.ProviderID) || !slices.ContainsFunc(row, func(c string) bool { return strings.EqualFold(c, "Running") }) {
 					t.Errorf("kubectl get machines says %q", row)
 				}
 			}

@@ -4,15 +4,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
-
-	"k8s.io/client-go/rest"
 
 	"github.com/plunder-app/capplunder/internal/kubetest"
 )
@@ -28,24 +24,8 @@ type gate struct {
 
 func newGate(t *testing.T, env *kubetest.Env) *gate {
 	t.Helper()
-	transport, err := rest.TransportFor(operator(t, env))
-	if err != nil {
-		t.Fatal(err)
-	}
-	target, err := url.Parse(env.Config.Host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if target.Scheme == "" {
-		target.Scheme, target.Host = "https", env.Config.Host
-	}
 	g := &gate{}
-	proxy := &httputil.ReverseProxy{
-		Transport: transport,
-		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
-		// The client was killed in the middle: that is what this is for.
-		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
-	}
+	proxy := apiProxy(t, env)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
 			proxy.ServeHTTP(w, r)

@@ -6,12 +6,17 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"k8s.io/client-go/rest"
 
 	"github.com/plunder-app/capplunder/internal/kubetest"
 	"github.com/plunder-app/capplunder/pkg/plunder"
@@ -37,8 +42,14 @@ type rack struct {
 
 func newRack(t *testing.T, machines int) *rack {
 	t.Helper()
+	return newRackWith(t, machines, 300*time.Millisecond)
+}
+
+// newRackWith is a rack on which an operating system takes so long to install.
+func newRackWith(t *testing.T, machines int, install time.Duration) *rack {
+	t.Helper()
 	sim := simulator.New(simulator.Config{
-		Machines: machines, Seed: seeds.Add(1), OSInstall: 300 * time.Millisecond, KubernetesInstall: 200 * time.Millisecond,
+		Machines: machines, Seed: seeds.Add(1), OSInstall: install, KubernetesInstall: 200 * time.Millisecond,
 		BootLoop: 100 * time.Millisecond, BootTime: 100 * time.Millisecond, SSHLatency: 5 * time.Millisecond, POSTCost: time.Microsecond,
 	})
 	l, err := sim.Listen(t.Context(), "127.0.0.1:0", simulator.ListenOptions{})
@@ -205,5 +216,27 @@ func (s *site) provisioned() {
 				s.t.Errorf("%s is recorded as %s (%s), but the machine is %+v", name, rec.HostName, rec.Address, m)
 			}
 		}
+	}
+}
+
+// apiProxy passes requests on to the API server as the operator. That a client is killed
+// in the middle is what it is for.
+func apiProxy(t *testing.T, env *kubetest.Env) *httputil.ReverseProxy {
+	t.Helper()
+	transport, err := rest.TransportFor(operator(t, env))
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, err := url.Parse(env.Config.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if target.Scheme == "" {
+		target.Scheme, target.Host = "https", env.Config.Host
+	}
+	return &httputil.ReverseProxy{
+		Transport:    transport,
+		Rewrite:      func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 	}
 }
