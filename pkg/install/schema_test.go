@@ -301,7 +301,10 @@ func TestColumns(t *testing.T) {
 		if strings.HasPrefix(o.GetKind(), "Plunder") {
 			status = `{"status":{"ready":true}}`
 		}
-		if o.GetKind() == "PlunderMachine" {
+		switch o.GetKind() {
+		case "Machine":
+			status = `{"status":{"phase":"provisioned","nodeRef":{"kind":"Node","name":"worker-x"}}}`
+		case "PlunderMachine":
 			status = `{"status":{"ready":true,"macaddress":"00:50:56:a5:11:20","ipaddress":"10.0.0.2","machineName":"worker-x","conditions":[{"type":"Ready","status":"True","reason":"Provisioned"}]}}`
 		}
 		if _, err := in(c, o, namespace).Patch(t.Context(), o.GetName(), types.MergePatchType, []byte(status), metav1.PatchOptions{}, "status"); err != nil {
@@ -313,8 +316,8 @@ func TestColumns(t *testing.T) {
 		args string
 		want string
 	}{
-		{"machines", "NAME PROVIDERID PHASE VERSION AGE | worker plunder://00:50:56:a5:11:20 provisioned v1.34.1 AGE"},
-		{"machines.v1alpha2.cluster.x-k8s.io -o wide", "NAME PROVIDERID PHASE VERSION CLUSTER AGE | worker plunder://00:50:56:a5:11:20 provisioned v1.34.1 c AGE"},
+		{"machines", "NAME NODENAME PROVIDERID PHASE VERSION AGE | worker worker-x plunder://00:50:56:a5:11:20 provisioned v1.34.1 AGE"},
+		{"machines.v1alpha2.cluster.x-k8s.io -o wide", "NAME NODENAME PROVIDERID PHASE VERSION CLUSTER AGE | worker worker-x plunder://00:50:56:a5:11:20 provisioned v1.34.1 c AGE"},
 		{"clusters", "NAME PHASE ENDPOINT AGE | c provisioned 10.0.0.1 AGE"},
 		{"plundermachines", "NAME CLUSTER PROVIDERID READY MAC ADDRESS AGE | worker c plunder://00:50:56:a5:11:20 true 00:50:56:a5:11:20 10.0.0.2 AGE"},
 		{"plma -o wide", "NAME CLUSTER PROVIDERID READY MAC ADDRESS HOST REASON AGE | worker c plunder://00:50:56:a5:11:20 true 00:50:56:a5:11:20 10.0.0.2 worker-x Provisioned AGE"},
