@@ -23,7 +23,7 @@ type simulateOptions struct {
 }
 
 func (s *simulateOptions) addFlags(fs *pflag.FlagSet) {
-	fs.IntVar(&s.machines, "simulate-machines", 4, "with --simulate: how many machines there are at the beginning")
+	fs.IntVar(&s.machines, "simulate-machines", len(simulatedMACs()), "with --simulate: how many machines there are at the beginning")
 	fs.DurationVar(&s.osInstall, "simulate-os-install", 5*time.Second, "with --simulate: how long an operating system takes")
 	fs.DurationVar(&s.kubernetesInstall, "simulate-kubernetes-install", 5*time.Second, "with --simulate: how long Kubernetes takes on one machine")
 	fs.DurationVar(&s.bootLoop, "simulate-boot-loop", time.Second, "with --simulate: how long one turn of the reboot loop takes")
@@ -93,7 +93,7 @@ func (r *rack) server() (*simulator.Server, error) {
 func (r *rack) open(keep bool) (*simulator.Server, error) {
 	cfg := simulator.Config{
 		Machines:          r.opts.machines,
-		MACs:              simulatedMACs()[:min(r.opts.machines, len(simulatedMACs()))],
+		MACs:              lastOf(simulatedMACs(), r.opts.machines),
 		OSInstall:         r.opts.osInstall,
 		KubernetesInstall: r.opts.kubernetesInstall,
 		BootLoop:          r.opts.bootLoop,
@@ -122,8 +122,15 @@ func (r *rack) close() error {
 	return errors.Join(errs...)
 }
 
-// simulatedMACs are the first machines of the rack: Intel, Dell and two of VMware.
-// Plunder sees them in this order, so a run takes the last ones first.
+// simulatedMACs are the machines of the rack, enough for every example: Supermicro, HPE,
+// Dell, Intel and two of VMware. Plunder sees them in this order, so a run takes the last
+// ones first.
 func simulatedMACs() []string {
-	return []string{"3c:fd:fe:9c:01:7a", "b8:ca:3a:6e:04:d2", "00:50:56:a5:11:20", "00:50:56:a5:b5:f1"}
+	return []string{
+		"0c:c4:7a:3e:f4:d1", "0c:c4:7a:3e:f4:d2", "0c:c4:7a:3e:f4:d3", "0c:c4:7a:3e:f4:d4", "94:40:c9:3e:10:01", "94:40:c9:3e:10:02", "b8:ca:3a:6e:04:d1", "b8:ca:3a:6e:04:d3",
+		"3c:fd:fe:9c:01:7a", "b8:ca:3a:6e:04:d2", "00:50:56:a5:11:20", "00:50:56:a5:b5:f1",
+	}
 }
+
+// lastOf are the last n of a list, or all.
+func lastOf(list []string, n int) []string { return list[max(0, len(list)-max(n, 0)):] }
