@@ -95,6 +95,10 @@ func (m *machine) installPackages(ctx context.Context, guard translate.Guard) er
 // each join gets one of its own.
 func (m *machine) initCluster(ctx context.Context, c *cluster, guard translate.Guard) error {
 	if !m.past(event.StepInit) {
+		// First, for a cluster that counts as installed gets no new keys.
+		if err := c.beginInit(ctx, m); err != nil {
+			return err
+		}
 		in := translate.InitInput{Token: m.run.token(m.rec.HostName)}
 		k := m.plan.Kubernetes
 		switch {
@@ -106,9 +110,6 @@ func (m *machine) initCluster(ctx context.Context, c *cluster, guard translate.G
 			in.PKI = keys
 		case k.HA:
 			in.CertKey = m.run.certificateKey()
-		}
-		if err := c.beginInit(ctx, m); err != nil {
-			return err
 		}
 		var jobID string
 		l, err := m.job(ctx, event.StepInit, guard, func(id string, t translate.Target) (wire.Map, error) {
