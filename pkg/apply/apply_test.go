@@ -441,7 +441,7 @@ func TestDeleteDeclinedSendsNothing(t *testing.T) {
 		r.sim.ForgetCalls()
 		declined := errors.New("no")
 		_, err := r.engine().Delete(ctx, []capi.Key{{Namespace: "default", Name: "cp"}}, apply.DeleteOptions{}, func([]capi.Record) error { return declined })
-		if !errors.Is(err, declined) || len(r.sim.Calls()) != 0 || r.record("cp").Phase != capi.PhaseRunning {
+		if !errors.Is(err, declined) || len(r.sim.Calls()) != 0 || r.record("cp").Phase != capi.PhaseProvisioned {
 			t.Fatalf("err %v, calls %v", err, r.sim.Calls())
 		}
 	})
