@@ -116,6 +116,7 @@ func causes() []cause {
 		{"kubeadm-certs\" was not found", "the control plane's keys that were uploaded for this join have expired (two hours); they are uploaded anew"},
 		{"error downloading the secret", "the control plane's keys that were uploaded for this join have expired (two hours); they are uploaded anew"},
 		{"Peer URLs already exists", "a member of etcd with this address is left from an earlier join: remove it with etcdctl member remove on a control plane"},
+		{"etcd cluster is not healthy", "a member of etcd does not answer: bring that control plane machine up, or, if it was deleted, remove its member on another one (etcdctl member list, etcdctl member remove)"},
 		{"unhealthy cluster", "etcd has too few healthy members to take another one: bring the other control planes up first"},
 		{"couldn't validate the identity of the API Server", expired},
 		{"could not find a JWS signature", expired},
