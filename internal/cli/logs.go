@@ -69,7 +69,7 @@ one for each address, and an apply begins a new one for every job.`,
 	}
 	fs := cmd.Flags()
 	o.namespaceOptions.addFlags(fs)
-	fs.BoolVarP(&o.follow, "follow", "f", false, "go on and show what is added, until the job ends or Ctrl-C")
+	fs.BoolVarP(&o.follow, "follow", "f", false, "go on and show what is added, until the machine is ready or has failed, or Ctrl-C")
 	fs.StringVar(&o.task, "task", "", "show only the actions of this `name`")
 	fs.DurationVar(&o.timeout, "timeout", 0, "limit over all (`duration` as 90s, 45m, 1h30m; 0 = none)")
 	fs.DurationVar(&o.interval, "interval", 0, "pause between two looks of --follow (default 2s)")
@@ -145,7 +145,7 @@ func runLogs(ctx context.Context, o *logsOptions) (err error) {
 		return err
 	case !ok:
 		return &apply.NoRecordError{Keys: []capi.Key{key}, Store: store.String()}
-	case rec.Address == "":
+	case rec.Address == "" && !o.follow:
 		return o.nothing(out, rec, "", "no hardware was given to it yet")
 	}
 	server, err := f.Server(ctx, false)
@@ -156,7 +156,9 @@ func runLogs(ctx context.Context, o *logsOptions) (err error) {
 	if rec.Server != "" && rec.Server != server.URL() {
 		f.warnf("Machine %s was installed by %s; this is the log of its address on %s", key, rec.Server, server.URL())
 	}
-	r := &logReader{o: o, out: out, rec: rec, server: server, shown: map[string]bool{}}
+	r := &logReader{o: o, out: out, rec: rec, server: server, shown: map[string]bool{}, look: func(ctx context.Context) (capi.Record, bool, error) {
+		return store.Record(ctx, key)
+	}}
 	if o.follow {
 		return r.followed(ctx)
 	}
@@ -194,6 +196,7 @@ type logReader struct {
 	server logSource
 	shown  map[string]bool // the entries that were seen
 	others []string        // tasks that --task left out
+	look   func(context.Context) (rec capi.Record, ok bool, err error)
 	found  bool            // an entry was shown
 }
 
@@ -230,27 +233,44 @@ func limitOf(ctx context.Context, err error) error {
 	return err
 }
 
-// followed shows what is added, until the job ends. A server that does not answer is
-// asked again.
+// followed shows what is added, until a job ended and no other one is to come: an
+// installation is several jobs, and each begins the log anew. A server that does not
+// answer is asked again, and so is a store.
 func (r *logReader) followed(ctx context.Context) error {
 	f := r.o.f
 	var last wire.Log
-	none, told := false, false
+	none := false
+	told := map[string]bool{}
+	tell := func(format string, args ...any) {
+		if !told[format] {
+			f.noticef(format, args...)
+		}
+		told[format] = true
+	}
 	spec := wait.Spec{What: "follow the log", Object: r.rec.Key.String(), Interval: r.o.interval}
 	if spec.Interval == 0 {
 		spec.Interval = defaultWatchInterval
 	}
 	err := wait.Until(ctx, spec, func(ctx context.Context) (string, error) {
+		// Before the log: what ran until the machine was ready is in a log of afterwards.
+		rec, ok, err := r.look(ctx)
+		switch {
+		case err != nil:
+			return "", wait.Pending(err)
+		case ok:
+			r.rec = rec
+		}
+		if r.rec.Address == "" {
+			tell("Machine %s has no hardware yet: waiting for it", r.rec.Key)
+			return "no hardware yet", wait.Pending(nil)
+		}
 		log, err := r.server.Log(ctx, r.rec.Address)
 		switch {
 		case errors.Is(err, wire.ErrNoLog) && r.rec.Ready && len(r.shown) == 0:
 			none = true
 			return "", nil
 		case errors.Is(err, wire.ErrNoLog):
-			if !told {
-				f.noticef("no log of Machine %s yet: waiting for one", r.rec.Key)
-			}
-			told = true
+			tell("no log of Machine %s yet: waiting for one", r.rec.Key)
 			return "no log yet", wait.Pending(nil)
 		case errors.Is(err, wire.ErrUnreachable), errors.Is(err, wire.ErrNoAnswer):
 			return "", wait.Pending(err)
@@ -261,8 +281,12 @@ func (r *logReader) followed(ctx context.Context) error {
 		if err := r.print(r.news(log)); err != nil {
 			return "", err
 		}
-		if log.State == wire.StateRunning {
+		switch {
+		case log.State == wire.StateRunning:
 			return "the job is running", wait.Pending(nil)
+		case ok && !r.rec.Ready && r.rec.Phase != capi.PhaseFailed:
+			tell("a job ended, and Machine %s is not ready: waiting for the next job", r.rec.Key)
+			return "between two jobs", wait.Pending(nil)
 		}
 		return "", nil
 	})

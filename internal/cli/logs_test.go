@@ -89,8 +89,12 @@ func logReaderOf(o logsOptions, ready bool, logs ...func() (wire.Log, error)) (r
 	streams, out, errOut := ui.Test("", false)
 	o.f = newFactory(nil, streams, nil)
 	format, _ := parseOutput(o.output)
-	rec := capi.Record{Key: capi.Key{Namespace: "default", Name: "w"}, Address: "10.1.0.1", Ready: ready}
-	return &logReader{o: &o, out: format, rec: rec, server: &fakeLogs{logs: logs}, shown: map[string]bool{}}, out, errOut
+	rec := capi.Record{Key: capi.Key{Namespace: "default", Name: "w"}, Address: "10.1.0.1", Ready: ready, Phase: capi.PhaseRunning}
+	if !ready {
+		rec.Phase = capi.PhaseFailed
+	}
+	look := func(context.Context) (capi.Record, bool, error) { return rec, true, nil }
+	return &logReader{o: &o, out: format, rec: rec, server: &fakeLogs{logs: logs}, shown: map[string]bool{}, look: look}, out, errOut
 }
 
 var (
@@ -130,6 +134,56 @@ func TestLogsFollow(t *testing.T) {
 			t.Errorf("took %s", took)
 		}
 	})
+}
+
+// An installation is several jobs: the end of one is not the end, before the machine is
+// ready, has failed or is gone.
+func TestLogsFollowAcrossJobs(t *testing.T) {
+	for name, tt := range map[string]struct {
+		last capi.Record
+		gone bool
+	}{
+		"ready":  {last: capi.Record{Address: "10.1.0.1", Ready: true, Phase: capi.PhaseProvisioned}},
+		"failed": {last: capi.Record{Address: "10.1.0.1", Phase: capi.PhaseFailed}},
+		"gone":   {gone: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, out, errOut := logReaderOf(logsOptions{}, false,
+					logOf(wire.StateCompleted, prep), logFails(wire.ErrNoLog), logOf(wire.StateRunning, again), logOf(wire.StateFailed, again, wrong))
+				looks := 0
+				r.look = func(context.Context) (capi.Record, bool, error) {
+					looks++
+					switch rec := (capi.Record{Key: r.rec.Key, Phase: capi.PhaseProvisioning}); {
+					case looks == 1: // it has no hardware
+						return rec, true, nil
+					case looks == 3:
+						return rec, false, capi.ErrUnavailable
+					case looks < 7:
+						rec.Address = "10.1.0.1"
+						return rec, true, nil
+					}
+					tt.last.Key = r.rec.Key
+					return tt.last, !tt.gone, nil
+				}
+				if err := r.followed(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				want := shownOfPrep + "2026-11-23T09:01:00Z prep ok\n  done\n2026-11-23T09:02:00Z init failed: Process exited with status 1\n  no\n"
+				if d := cmp.Diff(want, out.String()); d != "" {
+					t.Errorf("(-want +got):\n%s", d)
+				}
+				want = `Machine default/w has no hardware yet: waiting for it
+a job ended, and Machine default/w is not ready: waiting for the next job
+no log of Machine default/w yet: waiting for one
+Machine default/w at 10.1.0.1: the job is failed, actions: 2
+`
+				if d := cmp.Diff(want, errOut.String()); d != "" {
+					t.Errorf("stderr (-want +got):\n%s", d)
+				}
+			})
+		})
+	}
 }
 
 // A machine that is ready and has no log gets none any more.
