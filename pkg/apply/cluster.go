@@ -199,7 +199,8 @@ func (c *cluster) endpointWith(m *machine) capi.Endpoint {
 
 // lost takes the hope of a machine away that might have brought the control plane up.
 func (c *cluster) lost(m *machine, err error) {
-	if m != c.initMachine && !(m.plan.Machine.ControlPlane && m.plan.Kubernetes != nil && m.plan.Kubernetes.Bootstrapped) {
+	bootstrapped := m.plan.Machine.ControlPlane && m.plan.Kubernetes.Bootstrapped
+	if m != c.initMachine && !bootstrapped {
 		return
 	}
 	c.mu.Lock()

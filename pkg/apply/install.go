@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/plunder-app/capplunder/pkg/apply/event"
@@ -20,7 +21,8 @@ import (
 func (m *machine) installKubernetes(ctx context.Context) error {
 	c := m.cluster()
 	guard := translate.Guard{MAC: m.rec.MAC, BootID: m.rec.BootID}
-	if !m.past(event.StepPackages) {
+	// An image that brings everything has nothing to be installed on it.
+	if slices.Contains(m.plan.Steps, event.StepPackages) && !m.past(event.StepPackages) {
 		m.begin(event.StepPackages)
 		if err := m.installPackages(ctx, guard); err != nil {
 			return m.fail(err)
@@ -42,7 +44,7 @@ func (m *machine) installKubernetes(ctx context.Context) error {
 	if err := c.awaitUp(ctx, m); err != nil {
 		return m.fail(err)
 	}
-	m.observe("waiting for the control plane machine that joins before")
+	m.observe("waiting for another control plane machine to join first")
 	var err error
 	if taken := c.joining.do(ctx, func() error { err = become(); return nil }); taken != nil {
 		return m.fail(wait.Until(ctx, m.spec("wait for another control plane machine"), nil))
@@ -103,7 +105,7 @@ func (m *machine) initCluster(ctx context.Context, c *cluster, guard translate.G
 		k := m.plan.Kubernetes
 		switch {
 		case k.PKI == capi.PKITool:
-			keys, err := c.makePKI(ctx)
+			keys, err := c.makePKI(ctx, m)
 			if err != nil {
 				return err
 			}
@@ -142,16 +144,20 @@ func (m *machine) initCluster(ctx context.Context, c *cluster, guard translate.G
 }
 
 // makePKI gives the cluster its keys, or those that it has.
-func (c *cluster) makePKI(ctx context.Context) (capi.PKI, error) {
-	keys, err := c.run.store.PKI(ctx, c.spec.Key)
-	if err != nil || keys != nil {
-		return keys, err
-	}
-	keys, err = pki.New(time.Now())
-	if err != nil {
-		return nil, err
-	}
-	return c.run.store.SavePKI(ctx, c.spec.Key, keys)
+func (c *cluster) makePKI(ctx context.Context, m *machine) (keys capi.PKI, err error) {
+	err = wait.Until(ctx, m.spec("keep the cluster's keys"), func(ctx context.Context) (string, error) {
+		keys, err = c.run.store.PKI(ctx, c.spec.Key)
+		if err != nil || keys != nil {
+			return "", retryable(err)
+		}
+		fresh, err := pki.New(time.Now())
+		if err != nil {
+			return "", err
+		}
+		keys, err = c.run.store.SavePKI(ctx, c.spec.Key, fresh)
+		return "", retryable(err)
+	})
+	return keys, err
 }
 
 // join waits for the control plane and joins it.
