@@ -176,7 +176,8 @@ func (f *factory) printError(err error) {
 		return
 	}
 	for line := range strings.SplitSeq(strings.TrimSpace(err.Error()), "\n") {
-		console.Linef("error: %s", line)
+		// The standard library's words for Ctrl-C.
+		console.Linef("error: %s", strings.ReplaceAll(line, context.Canceled.Error(), "interrupted"))
 	}
 	commands := nextCommands(err)
 	var conflict *state.ConflictError

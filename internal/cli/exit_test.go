@@ -141,6 +141,7 @@ func TestPrintError(t *testing.T) {
 			"error: 2 failed\nerror: Machine default/m0: os: boom\nerror: Machine default/m1: os: bang\nnext: capplunder apply -f x\n",
 		},
 		{"unreachable", fmt.Errorf("call: %w", wire.ErrUnreachable), "error: call: plunder server not reachable\nnext: capplunder get unleased\n"},
+		{"Ctrl-C before anything began", fmt.Errorf("ask plunder: %w", context.Canceled), "error: ask plunder: interrupted\n"},
 		{"nothing to say", &silentError{context.Canceled}, ""},
 		{"no such machine", &apply.NoRecordError{Keys: []capi.Key{{Namespace: "default", Name: "x"}}, Store: "local store /s"}, "error: the local store /s has no Machine default/x\nnext: capplunder get machines -A\n"},
 	}
