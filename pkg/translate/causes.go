@@ -91,7 +91,7 @@ func causes() []cause {
 		{"' was not found", gone},
 		{"The requested URL returned error: 404", gone},
 		{"another SHA-256 digest", "the file is not the one that was meant, or the digest in the options belongs to another version"},
-		{"no CNI plugins in /opt/cni/bin", "the image does not have them"},
+		{"no CNI plugins in /opt/cni/bin", "the image does not have them: set spec.binaries.cniPluginsURL of PlunderMachine or PlunderCluster"},
 		{"is not on the image", "the image is not what skipInstall says"},
 		{"command not found", "a program that the installation needs is not on the machine"},
 

@@ -71,6 +71,7 @@ func TestLikely(t *testing.T) {
 		{"error downloading the secret: Secret \"kubeadm-certs\" was not found in the \"kube-system\" Namespace", "uploaded for this join have expired"},
 		{"rpc error: code = Unimplemented desc = unknown service runtime.v1.RuntimeService", "CRI plugin"},
 		{"etcdserver: unhealthy cluster", "etcd has too few"},
+		{"capplunder-error there are no CNI plugins in /opt/cni/bin: set binaries.cniPluginsURL", "set spec.binaries.cniPluginsURL of PlunderMachine or PlunderCluster"},
 		{"something nobody knows", ""},
 	} {
 		got := translate.Likely(tt.text)
