@@ -224,6 +224,9 @@ func runApply(ctx context.Context, o *applyOptions) error {
 	err = errors.Join(err, reporter.Close(), server.Close())
 	err = errors.Join(err, set.Left(), f.printResult(out, res))
 	f.adviseOnClusters(ctx, store, plan, res, defaults)
+	if o.cluster != "" || o.allClusters {
+		f.adviseOnEmpty(set)
+	}
 	return err
 }
 
@@ -344,11 +347,26 @@ func (f *factory) adviseOnClusters(ctx context.Context, store *opened, plan *tra
 		}
 		told[c.Key] = true
 		if c.ClusterOptionsFor(defaults).CNI == nil && !mp.Machine.Bootstrapped() {
-			f.noticef("Cluster %s: its nodes stay NotReady until a network add-on is installed; --cni installs one with a new cluster", c.Key)
+			f.noticef("Cluster %s: its nodes stay NotReady until a network add-on is installed: kubectl apply one, and give new clusters one with --cni", c.Key)
 		}
 		if _, ok, err := store.Kubeconfig(ctx, c.Key); err == nil && ok {
 			f.noticef("next: %s get kubeconfig %s --merge%s", name, c.Key, f.place)
 		}
+	}
+}
+
+// adviseOnEmpty says of which clusters there is no machine to work on, and what those
+// wait for that make them.
+func (f *factory) adviseOnEmpty(set *capi.Set) {
+	for _, c := range set.Clusters {
+		if len(set.Unfit) > 0 || slices.ContainsFunc(set.Machines, func(m *capi.Machine) bool { return m.Cluster.Key == c.Key }) {
+			continue
+		}
+		also := ""
+		if c.Endpoint.IsZero() {
+			also = ", and no control plane endpoint, which Cluster API waits for: set spec.controlPlaneEndpoint of its PlunderCluster"
+		}
+		f.noticef("Cluster %s has no Machines for plunder yet%s", c.Key, also)
 	}
 }
 
