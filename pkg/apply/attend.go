@@ -38,6 +38,7 @@ type answer struct {
 // is under way share the next one.
 func (c *cluster) ask(ctx context.Context, m *machine, w translate.Work) (translate.WorkResult, error) {
 	t := &ticket{work: w, k: m.plan.Kubernetes, done: make(chan answer, 1)}
+	began := time.Now()
 	c.mu.Lock()
 	c.queue = append(c.queue, t)
 	lead := !c.asked
@@ -50,7 +51,8 @@ func (c *cluster) ask(ctx context.Context, m *machine, w translate.Work) (transl
 	case a := <-t.done:
 		return a.result, a.err
 	case <-ctx.Done():
-		return translate.WorkResult{}, wait.Until(ctx, wait.Spec{What: "ask the control plane", Object: m.key.String()}, nil)
+		err := wait.Until(ctx, wait.Spec{What: "ask the control plane", Object: m.key.String()}, nil)
+		return translate.WorkResult{}, withLast(err, "waiting for what a control plane machine answers", time.Since(began))
 	}
 }
 

@@ -140,12 +140,13 @@ func (r *rack) inject(f simulator.Fault) {
 	}
 }
 
-// heal ends the faults, resets machines whose installer asks a question, and gives
-// what they left behind time to settle: a machine to boot, a server to come back.
+// heal ends the faults, resets machines whose installer asks a question or that have
+// no power, and gives what they left behind time to settle: a machine to boot, a server
+// to come back.
 func (r *rack) heal() {
 	r.sim.Heal()
 	for _, m := range r.sim.Machines() {
-		if m.Phase == "stuck" {
+		if m.Phase == "stuck" || m.Phase == "dead" {
 			r.sim.Reset(m.MAC)
 		}
 	}
@@ -282,7 +283,8 @@ func (r *rack) explained(err error) {
 	}
 	for _, m := range run.Machines {
 		var te *wait.TimeoutError
-		switch text := m.Error(); {
+		text, _, _ := strings.Cut(m.Error(), "; its output ends") // that is kubeadm's
+		switch {
 		case m.Key.Name == "" || m.Step == "" || m.Err == nil || m.Next == "":
 			r.t.Errorf("half an error: %#v", m)
 		case strings.Contains(text, "context deadline exceeded") || strings.Contains(text, "context canceled"):

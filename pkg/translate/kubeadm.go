@@ -39,7 +39,8 @@ const imagesScript = `trap '[ $? = 0 ] || rm -rf {{SECRETS}}' EXIT; if [ -e $E/i
 //   - init.done is there and on disk before anybody is told that init ended well;
 //   - kubeadm's log shows whether the API server was ever reached, and whether kubeadm
 //     said that it was through;
-//   - init.started, on disk before kubeadm begins, says that what is on the host is ours.
+//   - init.started, on disk before kubeadm begins, says that what is on the host is ours,
+//     and which tokens kubeadm was given: none of them is to stay.
 //
 // A control plane that was ever reached is never reset and never initialised again: if
 // it answers, the rest of kubeadm's phases are run, which may run again; if it does not,
@@ -57,13 +58,14 @@ if [ ! -e $E/init.started ]; then echo 'capplunder-error there is a Kubernetes o
 if [ -e $c/admin.conf ] && try 6 up; then todo=rest
 elif reached || [ ! -e $L/init.log ]; then untouched
 else timeout 300 kubeadm reset -f {{CRI}} >$L/reset.log 2>&1 || :; fi; fi
+if [ -n "$todo" ]; then echo bootstrap-token-{{TOKEN}} >>$E/init.started; sync; fi
 case $todo in
-init) touch $E/init.started; sync; if [ -d $R/pki ]; then mkdir -p $c/pki; cp -pR $R/pki/. $c/pki/; fi; vip {{INITCONF}}
+init) if [ -d $R/pki ]; then mkdir -p $c/pki; cp -pR $R/pki/. $c/pki/; fi; vip {{INITCONF}}
 if ! timeout 1500 kubeadm init --config $R/kubeadm.yaml {{FLAGS}} >$L/init.log 2>&1; then last; exit 1; fi;;
 rest) echo 'an earlier kubeadm init was cut off: the rest of it follows'
 if ! timeout 900 kubeadm init --config $R/kubeadm.yaml --skip-phases=preflight,certs,kubeconfig,etcd,control-plane,kubelet-start,wait-control-plane {{FLAGS}} >>$L/init.log 2>&1; then last; exit 1; fi;;
 esac
-touch $E/init.done; sync; vip {{CONF}}; $K delete secret -n kube-system bootstrap-token-{{TOKEN}} --ignore-not-found >/dev/null || :
+touch $E/init.done; sync; vip {{CONF}}; try 3 $K delete secret -n kube-system $(sort -u $E/init.started) --ignore-not-found >/dev/null || :
 if [ -z "$todo" ]; then echo 'capplunder-init already'; else { grep -E '^\[' $L/init.log || :; } | mask | tail -n 40; echo 'capplunder-init ok'; fi; ca`
 
 // cniScript applies a network add-on. Big definitions do not fit into the annotation of

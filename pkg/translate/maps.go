@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -127,7 +128,10 @@ func (b *mapBuilder) sh(task string, limit time.Duration, script string) {
 }
 
 func (b *mapBuilder) bash(task string, limit time.Duration, script string) {
-	b.add(wire.Action{Name: task, Command: "bash -c " + quote(b.guard+b.preamble+script)}, limit)
+	// Shorter than the limit: an action that waits in vain says what for.
+	wait := min(10*time.Minute, limit-20*time.Second)
+	before := fill(b.preamble, map[string]string{"WAIT": strconv.Itoa(int(wait / time.Second))})
+	b.add(wire.Action{Name: task, Command: "bash -c " + quote(b.guard+before+script)}, limit)
 }
 
 // try is bash for a step whose failure does not matter.

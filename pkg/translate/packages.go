@@ -12,17 +12,18 @@ import (
 
 // preamble begins every install script: strict mode, a known environment, private
 // directories (R is gone after a reboot), and one job at a time on the host, for a
-// job whose server died may still be running.
+// job whose server died may still be running. {{WAIT}} is for how many seconds it waits
+// for that one.
 //
 // px runs a program with the proxies, if there are any. Only what fetches things gets
 // them: kubeadm would write them, passwords included, into the static pods.
 const preamble = `set -euo pipefail; export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C HOME=/root DEBIAN_FRONTEND=noninteractive; umask 022; R=/run/capplunder; E=/etc/kubernetes/capplunder; L=/var/log/capplunder; mkdir -p $R $E $L; chmod 700 $R $E $L
-if command -v flock >/dev/null; then exec 9>$R/lock; flock -w 600 9 || { echo 'capplunder-error another job is still running on this host'; exit 1; }; fi
+if command -v flock >/dev/null; then exec 9>$R/lock; flock -w {{WAIT}} 9 || { echo 'capplunder-error another job is still running on this host; if it does not end, restart the machine'; exit 1; }; fi
 px() ( if [ -e $E/proxy.env ]; then set -a; . $E/proxy.env; fi; "$@" )
 try() { n=$1; shift; for i in $(seq "$n"); do "$@" && return 0; echo "attempt $i failed: $1"; sleep 10; done; return 1; }
 A() { px try 6 apt-get -y -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold "$@"; }
 Y() { px try 3 "$(command -v dnf || command -v yum)" -y "$@"; }
-get() { px curl -fsSL --retry 5 --retry-delay 3 --connect-timeout 20 "$@"; }
+get() { px curl -fsSL --retry 5 --retry-delay 3 --connect-timeout 20 --speed-time 60 "$@"; }
 mask() { sed -E 's/[a-z0-9]{6}\.[a-z0-9]{16}/***/g; s/[0-9a-f]{64}/***/g; s#://[^/@ ]*@#://***@#g; s/(password|token)([=:] *)[^ ]+/\1\2***/Ig'; }
 ca() { echo "capplunder-ca $(base64 </etc/kubernetes/pki/ca.crt | tr -d '\n')"; }
 `

@@ -93,7 +93,7 @@ const (
 	spentScript = `$K delete secret -n kube-system -l '{{LABEL}} in ({{MACHINES}})' --ignore-not-found
 `
 	//nolint:gosec // there is no token in it
-	tokensScript = `K="kubectl --kubeconfig={{CONF}}"; trap 'rm -f $R/token.yaml' EXIT
+	tokensScript = `K="kubectl --kubeconfig={{CONF}} --request-timeout=30s"; trap 'rm -f $R/token.yaml' EXIT
 {{SPENT}}if [ -e $R/token.yaml ]; then try 6 $K apply -f $R/token.yaml; fi; echo 'capplunder-tokens ok'`
 
 	// kubeadm refuses versions that are not near its own, and only that of this host matters.
@@ -101,7 +101,7 @@ const (
 
 	// One request for all nodes, however many there are; of them, only those that somebody
 	// waits for are printed.
-	nodesScript = `K="kubectl --kubeconfig={{CONF}}"; trap 'rm -f $R/nodes $R/nodes.all $R/nodes.seen' EXIT
+	nodesScript = `K="kubectl --kubeconfig={{CONF}} --request-timeout=30s"; trap 'rm -f $R/nodes $R/nodes.all $R/nodes.seen' EXIT
 see() { $K get nodes --no-headers -o 'custom-columns=N:.metadata.name,U:.metadata.uid,V:.status.nodeInfo.kubeletVersion,P:.spec.providerID,R:.status.conditions[?(@.type=="Ready")].status,C:.status.conditions[?(@.type=="Ready")].reason' >$R/nodes.all; tr ' ' '\n' <$R/nodes | grep -wFf - $R/nodes.all >$R/nodes.seen || [ $? = 1 ]; }
 see; again=; while read -r n _ _ p _; do [ "$p" = '<none>' ] || continue; id=$(sed -n "s#^$n ##p" $R/nodes); [ -n "$id" ] || continue; $K patch node "$n" -p "{\"spec\":{\"providerID\":\"$id\"}}" >/dev/null; again=1; done <$R/nodes.seen
 if [ -n "$again" ]; then see; fi; sed 's/^/capplunder-node /' $R/nodes.seen; echo 'capplunder-nodes ok'`

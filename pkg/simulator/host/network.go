@@ -309,7 +309,7 @@ spec:
 // cmdCurl fetches what an installation needs: keys, repository files, binaries,
 // manifests. Nothing else is on the virtual network.
 func cmdCurl(c *call) int {
-	flags, args := options(c.args[1:], "-o", "--output", "--retry", "--retry-delay", "--retry-max-time", "--connect-timeout", "--max-time", "-m", "-H",
+	flags, args := options(c.args[1:], "-o", "--output", "--retry", "--retry-delay", "--retry-max-time", "--connect-timeout", "--speed-time", "--max-time", "-m", "-H",
 		"--header", "-x", "--proxy", "--cacert", "-w", "--write-out", "-X", "--request", "-d", "--data", "-u", "--user", "-A", "--max-filesize", "--noproxy")
 	if len(args) != 1 {
 		return c.fail(2, "no URL specified")
