@@ -92,6 +92,9 @@ func (e *Engine) survey(ctx context.Context, set *capi.Set, plan *translate.Plan
 	r, end := e.newRun(ctx)
 	defer end()
 	inSync, err := r.look(ctx, set, plan, cfg)
+	if err == nil && inSync {
+		inSync, err = r.endpointsRecorded(ctx, set)
+	}
 	if err != nil || !inSync || slices.ContainsFunc(r.machines, func(m *machine) bool { return m.outcome != event.Skipped }) {
 		return Result{}, false, err
 	}
@@ -101,6 +104,21 @@ func (e *Engine) survey(ctx context.Context, set *capi.Set, plan *translate.Plan
 	}
 	res, err = r.summary()
 	return res, true, err
+}
+
+// endpointsRecorded reports whether the store knows the control plane endpoints that
+// were given. Controllers that make a cluster's machines wait for it, so it is recorded
+// when there is no machine yet, too.
+func (r *run) endpointsRecorded(ctx context.Context, set *capi.Set) (bool, error) {
+	for _, c := range set.Clusters {
+		if c.Endpoint.IsZero() || c.Paused || c.Deleting {
+			continue
+		}
+		if rec, _, err := r.store.ClusterRecord(ctx, c.Key); err != nil || !rec.Ready {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 func (e *Engine) limited(ctx context.Context) (context.Context, context.CancelFunc) {

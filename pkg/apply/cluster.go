@@ -171,9 +171,14 @@ func (c *cluster) prepare(ctx context.Context) error {
 		return nil
 	}
 	rec.Endpoint = c.spec.Endpoint
-	if m := c.initMachine; m != nil {
+	switch m := c.initMachine; {
+	case m != nil:
 		rec.InitMachine = m.key.Name
 		rec.Endpoint = c.endpointWith(m)
+	default: // a bootstrap provider that is to make its data waits for the endpoint
+		if m := c.soleBootstrapped(); m != nil {
+			rec.Endpoint = c.endpointWith(m)
+		}
 	}
 	if rec.Endpoint.IsZero() {
 		return nil
@@ -184,6 +189,20 @@ func (c *cluster) prepare(ctx context.Context) error {
 	}
 	c.rec = rec
 	return nil
+}
+
+// soleBootstrapped is the only control plane machine, if bootstrap data makes it one, or nil.
+func (c *cluster) soleBootstrapped() *machine {
+	var planes []*machine
+	for _, m := range c.run.machinesOf(c.spec.Key) {
+		if m.rec.ControlPlane {
+			planes = append(planes, m)
+		}
+	}
+	if len(planes) != 1 || planes[0].plan == nil || planes[0].plan.Kubernetes == nil || !planes[0].plan.Kubernetes.Bootstrapped {
+		return nil
+	}
+	return planes[0]
 }
 
 // endpointWith is the cluster's endpoint if m is, or is to be, its first control plane.

@@ -307,7 +307,8 @@ func (m *machine) awaitNode(ctx context.Context, c *cluster) error {
 		return nil
 	}
 	wanted := translate.WantedNode{Name: m.rec.HostName, ProviderID: capi.ProviderID(m.rec.MAC)}
-	ready := m.plan.Kubernetes.CNI.Given()
+	// The bootstrap data's network add-on, if there is one, is not ours.
+	ready := m.plan.Kubernetes.CNI.Given() && !m.plan.Kubernetes.Bootstrapped
 	tidied := m.plan.Kubernetes.Bootstrapped // its tokens are not ours
 	spec := m.spec("wait for the node")
 	spec.ProbeTimeout = m.run.opts.KubernetesTimeout // asking is a job of its own
