@@ -3,6 +3,7 @@ package translate
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/plunder-app/capplunder/pkg/capi"
 )
@@ -69,6 +70,9 @@ func endpointProblems(set *capi.Set, c *capi.Cluster, n *nodesOf, opts Options) 
 	}
 	several := len(n.controlPlanes)
 	switch {
+	case ours == 0 && several > 1 && c.Endpoint.IsZero() && opts.Providers && slices.ContainsFunc(n.controlPlanes, awaitsProvider):
+		bad(endpoint, "it is needed for %d control plane Machines: the bootstrap provider makes no data without it", several)
+		return out
 	case ours == 0:
 		return nil
 	case ours < several:
@@ -93,6 +97,11 @@ func endpointProblems(set *capi.Set, c *capi.Cluster, n *nodesOf, opts Options) 
 		}
 	}
 	return out
+}
+
+// awaitsProvider reports whether a bootstrap provider is still to make a machine's data.
+func awaitsProvider(m *capi.Machine) bool {
+	return m.BootstrapConfig && m.DataSecretName == nil && m.BootstrapData == "" && m.GivenBootstrap == nil
 }
 
 // machineAt is the machine of the cluster that has the address, or nil.

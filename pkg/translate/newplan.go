@@ -113,7 +113,7 @@ func restrictedTo(m *capi.Machine) (macs []string, by string) {
 
 // bootstrapProblems are what is wrong with the way in which a machine becomes a node.
 func bootstrapProblems(m *capi.Machine, k *Kubernetes, opts Options) []capi.Problem {
-	if m.BootstrapConfig && m.DataSecretName == nil && m.BootstrapData == "" && m.GivenBootstrap == nil && !opts.Providers {
+	if awaitsProvider(m) && !opts.Providers {
 		return []capi.Problem{problem(m, "spec.bootstrap.configRef", fmt.Sprintf(
 			"there is no bootstrap provider here that writes the data: give its Secret among the files, or the data with --bootstrap-data %s=FILE, or set spec.bootstrap.dataSecretName: \"\" and capplunder runs kubeadm itself", m.Name))}
 	}

@@ -318,3 +318,32 @@ func TestHostName(t *testing.T) {
 		}
 	}
 }
+
+// TestNewPlanProviderWaitsForEndpoint: a bootstrap provider makes no data for several
+// control planes without an endpoint, and apply would wait in vain.
+func TestNewPlanProviderWaitsForEndpoint(t *testing.T) {
+	secret := "cp-data"
+	for _, tt := range []struct {
+		name   string
+		planes int
+		change func(*capi.Machine)
+		want   string
+	}{
+		{"one", 1, func(*capi.Machine) {}, ""},
+		{"two", 2, func(*capi.Machine) {}, "Cluster default/c: spec.controlPlaneEndpoint: it is needed for 2 control plane Machines: the bootstrap provider"},
+		{"two whose data is there", 2, func(m *capi.Machine) { m.DataSecretName = &secret }, ""},
+		{"two with an endpoint", 2, func(m *capi.Machine) { m.Cluster.Endpoint = capi.Endpoint{Host: "10.0.0.9", Port: 6443} }, ""},
+	} {
+		set := &capi.Set{}
+		for i := range tt.planes {
+			m := machine(fmt.Sprintf("cp%d", i), "v1.34.1", true)
+			m.BootstrapConfig = true
+			tt.change(m)
+			set.Machines = append(set.Machines, m)
+		}
+		_, err := translate.NewPlan(set, translate.Options{Providers: true})
+		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
+		}
+	}
+}
