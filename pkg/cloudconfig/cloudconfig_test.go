@@ -301,11 +301,11 @@ func TestZipBomb(t *testing.T) {
 }
 
 func TestEverythingWrongAtOnce(t *testing.T) {
-	_, err := cloudconfig.Parse([]byte("#cloud-config\nwrite_files: [{path: a}, {path: /b, owner: ' '}]\nusers: [default, {gecos: x}]\nntp: {servers: ['a b']}"), meta())
+	_, err := cloudconfig.Parse([]byte("#cloud-config\nwrite_files: [{path: a}, {path: /b, owner: ' '}]\nusers: [default, {gecos: x}]\nntp: {servers: ['a b'], pools: ["+strings.Repeat("a", 255)+"]}"), meta())
 	want := `bootstrap data: write_files[0].path: it is not an absolute path without "..", "//" and a "/" at its end; ` +
 		"write_files[1].owner: it is not of the form user or user:group; " +
 		"users[0]: the users that an image has by default can't be asked for: give name and the rest; users[1].name: it is required; " +
-		"ntp.servers[0]: it is not a host name or address"
+		"ntp.servers[0]: it is not a host name or address; ntp.pools[0]: it is not a host name or address"
 	if err == nil || err.Error() != want {
 		t.Errorf("error %v\nwant  %s", err, want)
 	}

@@ -18,7 +18,7 @@ var (
 	lineOfText  = regexp.MustCompile(`^[^\x00-\x1f\x7f]+$`)
 	passwdForm  = regexp.MustCompile(`^[!-9;-~]+$`) // one word without a colon
 	gecosForm   = regexp.MustCompile(`^[^:\x00-\x1f\x7f]+$`)
-	serverForm  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.:_-]{0,252}[A-Za-z0-9])?$`)
+	serverForm  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.:_-]*[A-Za-z0-9])?$`)
 	deviceForm  = regexp.MustCompile(`^/dev/[A-Za-z0-9][A-Za-z0-9._/:+@%-]*$`)
 	sourceForm  = regexp.MustCompile(`^[A-Za-z0-9/][A-Za-z0-9._/:+@%=,-]*$`)
 	optionsForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/:+@%=,-]*$`)
@@ -210,12 +210,23 @@ func (r *reader) ntp(v value) *NTP {
 	}
 	n := &NTP{}
 	for _, s := range e["servers"].list() {
-		n.Servers = append(n.Servers, s.matched(serverForm, "a host name or address"))
+		n.Servers = append(n.Servers, s.server())
 	}
 	for _, s := range e["pools"].list() {
-		n.Pools = append(n.Pools, s.matched(serverForm, "a host name or address"))
+		n.Pools = append(n.Pools, s.server())
 	}
 	return n
+}
+
+// server is the name or address of a host. Its length is not in the form, because
+// compiling a form that counts so far takes milliseconds of every start.
+func (v value) server() string {
+	s := v.matched(serverForm, "a host name or address")
+	if len(s) > 254 {
+		v.r.errorf(v.path, "it is not a host name or address")
+		return ""
+	}
+	return s
 }
 
 // device is a block device. The names that clouds have for theirs mean nothing here.
