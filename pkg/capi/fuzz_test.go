@@ -113,14 +113,24 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
-// TestThousandMachines: time grows with the number of machines, not with its
-// square; the limit leaves room for a slow and busy computer.
+// TestThousandMachines: time grows with the number of machines, not with its square.
+// Four times as many may take up to ten times as long; a computer that is busy with
+// something else meanwhile gets another chance, and a square none.
 func TestThousandMachines(t *testing.T) {
-	yaml := rack(1000)
-	runtime.GC()
-	start := time.Now()
-	decodeRack(t, yaml, 1000)
-	if took := time.Since(start); took > 5*time.Second {
-		t.Errorf("1,000 machines took %s", took)
+	few, many := rack(250), rack(1000)
+	took := func(yaml string, n int) time.Duration {
+		runtime.GC()
+		start := time.Now()
+		decodeRack(t, yaml, n)
+		return time.Since(start)
+	}
+	a, b := took(few, 250), took(many, 1000)
+	for range 4 {
+		if b > 10*a {
+			a, b = min(a, took(few, 250)), min(b, took(many, 1000))
+		}
+	}
+	if b > 10*a {
+		t.Errorf("250 machines took %s, 1,000 machines %s", a, b)
 	}
 }
