@@ -11,9 +11,9 @@ import (
 )
 
 // makespan applies a fleet on a virtual clock, so the numbers are the same on every
-// machine: they count waits and the simulated server's time, not ours. slowest is
-// the MAC of the machine that was ready last.
-func makespan(t *testing.T, cfg simulator.Config, workers int, opts ...func(*translate.Options)) (took time.Duration, posts int, slowest string) {
+// machine: they count waits and the simulated server's time, not ours. ready is
+// the MACs of the machines in the order in which they became ready.
+func makespan(t *testing.T, cfg simulator.Config, workers int, opts ...func(*translate.Options)) (took time.Duration, posts int, ready []string) {
 	t.Helper()
 	// 60 s installs (5 % more or less, by MAC), a POST that costs what was measured, and
 	// a server of two cores. A turn of the loop is short, so that it does not matter
@@ -30,18 +30,26 @@ func makespan(t *testing.T, cfg simulator.Config, workers int, opts ...func(*tra
 		took, posts = time.Since(began), r.sim.Count("POST /parlay")
 		for _, e := range r.events {
 			if e.Type == event.Ready {
-				slowest = e.MAC
+				ready = append(ready, e.MAC)
 			}
 		}
 	})
-	return took, posts, slowest
+	return took, posts, ready
 }
 
 // A hundred machines take hardly longer than the slowest of them alone: everything
 // that waits, waits together, and the server is asked little.
 func TestHundredMachinesTakeAsLongAsOne(t *testing.T) {
-	hundred, posts, slowest := makespan(t, simulator.Config{Machines: 100}, 99, skipKubernetes)
-	one, onePosts, _ := makespan(t, simulator.Config{MACs: []string{slowest}}, 0, skipKubernetes)
+	hundred, posts, ready := makespan(t, simulator.Config{Machines: 100}, 99, skipKubernetes)
+	// Installs differ by 5 % either way, and the last to be ready need not be the slowest: among
+	// the last ten there is one.
+	var one time.Duration
+	var onePosts int
+	for _, mac := range ready[len(ready)-10:] {
+		if took, n, _ := makespan(t, simulator.Config{MACs: []string{mac}}, 0, skipKubernetes); took > one {
+			one, onePosts = took, n
+		}
+	}
 	compare(t, "operating systems: the slowest alone", one, onePosts, hundred, posts, 110)
 }
 
