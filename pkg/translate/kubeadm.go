@@ -29,10 +29,13 @@ const (
 	certKeyFile   = "/run/capplunder/certkey"
 	pkiDir        = "/run/capplunder/pki"
 	cniManifest   = "/run/capplunder/cni.yaml"
+
+	// later is what the actions after a failed one would have read and removed.
+	later = "$R/cni.yaml $R/hook-" + hookAfter
 )
 
 // imagesScript pulls ahead of kubeadm init, which gives up sooner.
-const imagesScript = `trap '[ $? = 0 ] || rm -rf {{SECRETS}}' EXIT; if [ -e $E/init.done ]; then echo 'capplunder-init already'; else try 3 kubeadm config images pull --config $R/kubeadm.yaml; fi`
+const imagesScript = `trap '[ $? = 0 ] || rm -rf {{SECRETS}} {{LATER}}' EXIT; if [ -e $E/init.done ]; then echo 'capplunder-init already'; else try 3 kubeadm config images pull --config $R/kubeadm.yaml; fi`
 
 // initScript initialises a control plane, once. What tells it what happened before:
 //
@@ -45,7 +48,7 @@ const imagesScript = `trap '[ $? = 0 ] || rm -rf {{SECRETS}}' EXIT; if [ -e $E/i
 // A control plane that was ever reached is never reset and never initialised again: if
 // it answers, the rest of kubeadm's phases are run, which may run again; if it does not,
 // nothing is touched. Only what failed or was cut off before that is cleared away.
-const initScript = `K="kubectl --kubeconfig={{CONF}} --request-timeout=20s"; trap 'rm -rf {{SECRETS}}' EXIT
+const initScript = `K="kubectl --kubeconfig={{CONF}} --request-timeout=20s"; trap 's=$?; rm -rf {{SECRETS}}; [ $s = 0 ] || rm -rf {{LATER}}' EXIT
 {{VIP}}up() { $K --server=https://{{IP}}:6443 get --raw /healthz >/dev/null; }
 through() { grep -q 'initialized successfully' $L/init.log 2>/dev/null; }
 reached() { through || grep -qE '^\[(apiclient\] All control plane|api-check\] The API server is healthy|control-plane-check\] kube-apiserver is healthy|upload-?config|upload-certs|mark-?control-?plane|bootstrap-?token|addons)' $L/init.log 2>/dev/null; }
@@ -70,7 +73,7 @@ if [ -z "$todo" ]; then echo 'capplunder-init already'; else { grep -E '^\[' $L/
 
 // cniScript applies a network add-on. Big definitions do not fit into the annotation of
 // a client-side apply.
-const cniScript = `K="kubectl --kubeconfig={{CONF}}"; trap 'rm -f $R/cni.yaml' EXIT
+const cniScript = `K="kubectl --kubeconfig={{CONF}}"; trap 's=$?; rm -f $R/cni.yaml; [ $s = 0 ] || rm -rf {{LATER}}' EXIT
 {{GET}}try 12 $K apply {{SSA}}-f $R/cni.yaml; echo 'capplunder-cni ok'`
 
 // joinScript makes the host a node, once. What an earlier try left is cleared away
@@ -79,7 +82,7 @@ const cniScript = `K="kubectl --kubeconfig={{CONF}}"; trap 'rm -f $R/cni.yaml' E
 // name of a Node that is ready. A control plane takes its etcd member back while it is
 // reset, so that is done only while the cluster answers, and if it fails the script
 // says so instead of adding another member.
-const joinScript = `trap 'rm -rf {{SECRETS}}' EXIT; c=/etc/kubernetes
+const joinScript = `trap 's=$?; rm -rf {{SECRETS}}; [ $s = 0 ] || rm -rf {{LATER}}' EXIT; c=/etc/kubernetes
 {{VIP}}joined() { [ -e $c/kubelet.conf ] && { [ -e $E/join.done ] || grep -q 'This node has joined the cluster' $L/join.log 2>/dev/null; }; }
 if joined; then touch $E/join.done; sync; vip {{CONF}}; echo 'capplunder-join already'; exit 0; fi
 if [ -e $c/kubelet.conf ] || [ -e $c/bootstrap-kubelet.conf ] || [ -e $c/manifests/kube-apiserver.yaml ] || [ -e $c/pki/ca.crt ]; then
@@ -213,7 +216,7 @@ func (b *mapBuilder) checkOptions(k *Kubernetes) {
 
 // kubeadmValues are the values of this file's scripts.
 func (b *mapBuilder) kubeadmValues(k *Kubernetes) map[string]string {
-	v := map[string]string{"CONF": adminConf, "IP": b.target.Address, "NODE": b.target.HostName, "CARD": vipInterface, "CRI": "", "VIP": "vip() { :; }\n"}
+	v := map[string]string{"CONF": adminConf, "IP": b.target.Address, "NODE": b.target.HostName, "CARD": vipInterface, "LATER": later, "CRI": "", "VIP": "vip() { :; }\n"}
 	if s := k.criSocket(); s != "" {
 		v["CRI"] = "--cri-socket=" + s // needed where there are two runtimes
 	}
@@ -233,7 +236,7 @@ func (k *Kubernetes) ignored() []string {
 
 // cni is the script that applies the network add-on.
 func (b *mapBuilder) cni(k *Kubernetes) string {
-	values := map[string]string{"CONF": adminConf, "GET": "", "SSA": ""}
+	values := map[string]string{"CONF": adminConf, "LATER": later, "GET": "", "SSA": ""}
 	if k.Minor >= 22 {
 		values["SSA"] = "--server-side --force-conflicts "
 	}
