@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -137,6 +138,12 @@ func (c *cluster) assign(machines []*machine) {
 // refuse says why nobody may initialise the control plane of a cluster that is not up,
 // or nil.
 func (c *cluster) refuse(machines []*machine) error {
+	for _, key := range slices.SortedFunc(maps.Keys(c.run.records), func(a, b capi.Key) int { return strings.Compare(a.String(), b.String()) }) {
+		m := c.run.records[key]
+		if c.owns(m) && m.ControlPlane && m.Phase == capi.PhaseDeleting && m.BootID != "" && m.WipedAt.IsZero() {
+			return &SafetyError{fmt.Sprintf("control plane Machine %s of Cluster %s is being deleted, and may still run it: finish that first (capplunder delete machine %s)", key, c.spec.Key, key.Name)}
+		}
+	}
 	if c.rec.Initialized { // and nobody of its control plane is left
 		var left []string
 		for _, m := range c.run.records {

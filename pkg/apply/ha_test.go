@@ -268,6 +268,27 @@ func TestSecondControlPlaneWithoutEndpoint(t *testing.T) {
 	})
 }
 
+// A control plane that is not gone yet is not replaced by a new one.
+func TestNoNewClusterBesideOneBeingDeleted(t *testing.T) {
+	bubble(t, simulator.Config{Machines: 3}, func(ctx context.Context, r *rack) {
+		if _, err := r.apply(ctx, ha("", 2, 0)); err != nil {
+			t.Fatal(err)
+		}
+		interrupted, cancel := context.WithCancel(ctx)
+		keys := []capi.Key{{Namespace: "default", Name: "cp1"}, {Namespace: "default", Name: "cp2"}}
+		_, _ = r.engineWith(func(e event.Event) {
+			if e.Type == event.Started && e.Step == event.StepWipe {
+				cancel()
+			}
+		}).Delete(interrupted, keys, apply.DeleteOptions{}, func([]capi.Record) error { return nil })
+		other := strings.ReplaceAll(ha("", 3, 0), "cp3", "cp0")
+		res, err := r.apply(ctx, other)
+		if err == nil || !strings.Contains(err.Error(), "is being deleted, and may still run it") || res.Counts.Ready != 0 {
+			t.Fatalf("%+v, %v", res.Counts, err)
+		}
+	})
+}
+
 // With a network add-on a machine is ready when its node is.
 func TestNodesGetReady(t *testing.T) {
 	const cni = `, cni: {manifest: "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {name: net, namespace: kube-system}\n"}`

@@ -80,6 +80,7 @@ func (r *rack) machine(ctx context.Context, seed int64, mac net.HardwareAddr) er
 			log.Info(s)
 		}
 	}
+	installs := int64(0)
 	for ctx.Err() == nil {
 		what, d, err := netboot(ctx, r.DHCP, mac)
 		switch {
@@ -94,9 +95,11 @@ func (r *rack) machine(ctx context.Context, seed int64, mac net.HardwareAddr) er
 			if !pause(ctx, r.Install) {
 				return nil
 			}
+			installs++
 			h := host.New(host.Config{
 				MAC: mac.String(), Address: d.Address, HostName: d.HostName, User: d.User,
-				Seed: seed, KubernetesTime: r.Kubernetes, World: r.world,
+				// What is installed anew has keys and IDs of its own.
+				Seed: seed + installs<<32, KubernetesTime: r.Kubernetes, World: r.world,
 			})
 			err := r.up(ctx, h, d, say)
 			h.Close()
