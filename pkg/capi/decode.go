@@ -346,7 +346,7 @@ func (d *decoder) ignore(in *input, group string) {
 	}
 	why := "ignored: not an object of the Cluster API"
 	if strings.HasSuffix(group, GroupCluster) {
-		why = "ignored: only Cluster API controllers read it"
+		why = "ignored: only Cluster API controllers read it; where they are, kubectl apply it"
 	}
 	switch in.kind {
 	case "MachineDeployment", "MachineSet", "MachinePool", "KubeadmControlPlane": // people expect Machines of these

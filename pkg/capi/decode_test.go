@@ -337,7 +337,7 @@ metadata: {name: orphan}
 	want := []string{
 		`-:32: PlunderMachine default/w: spec.controlPlaneMacPool: has no effect: Machine default/w is a worker`,
 		`-:34: MachineDeployment "md": ignored: without the Cluster API controllers nothing makes Machines of it, write each Machine down`,
-		`-:38: KubeadmConfig "kc": ignored: only Cluster API controllers read it`,
+		`-:38: KubeadmConfig "kc": ignored: only Cluster API controllers read it; where they are, kubectl apply it`,
 		`-:42: Secret "s": ignored: not an object of the Cluster API`,
 		`-:47: Cluster "other": ignored: not an object of the Cluster API`,
 		`-:51: PlunderMachine default/orphan: no Machine refers to it: nothing is deployed for it`,

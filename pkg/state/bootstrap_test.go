@@ -217,7 +217,7 @@ func TestKubeBootstrapProvider(t *testing.T) {
 		b.config("KubeadmConfig", tt.name, tt.status)
 		b.wait(b.machine(tt.name, ref("KubeadmConfig", tt.name)), "waiting for KubeadmConfig NS/"+tt.name+" to make the bootstrap data"+tt.want)
 	}
-	b.wait(b.machine("lost", ref("KubeadmConfig", "lost")), "waiting for KubeadmConfig NS/lost to make the bootstrap data: there is none")
+	b.wait(b.machine("lost", ref("KubeadmConfig", "lost")), "waiting for KubeadmConfig NS/lost to make the bootstrap data: there is none (kubectl apply it)")
 	b.wait(b.machine("alien", ref("AlienConfig", "alien")), "waiting for AlienConfig NS/alien to make the bootstrap data")
 
 	b.config("OtherConfig", "other", `{failureMessage: nobody may see this}`)
@@ -230,7 +230,7 @@ func TestKubeBootstrapProvider(t *testing.T) {
 	// As references are from v1beta2 on.
 	for _, tt := range []struct{ ref, want string }{
 		{`{apiGroup: bootstrap.cluster.x-k8s.io, kind: KubeadmConfig, name: told}`, "KubeadmConfig NS/told waits: Ready is False: Waiting for the control plane"},
-		{`{apiGroup: nowhere.x-k8s.io, kind: KubeadmConfig, name: told}`, "KubeadmConfig NS/told waits: there is none"},
+		{`{apiGroup: nowhere.x-k8s.io, kind: KubeadmConfig, name: told}`, "KubeadmConfig NS/told waits: there is none (kubectl apply it)"},
 		{`{apiGroup: ../../api/v1, kind: KubeadmConfig, name: told}`, "KubeadmConfig NS/told waits"},
 	} {
 		if got := b.k.provider(t.Context(), b.ns, given(t, tt.ref), "waits"); got != strings.ReplaceAll(tt.want, "NS", b.ns) {

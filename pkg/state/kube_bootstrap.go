@@ -81,7 +81,7 @@ func (k *Kubernetes) provider(ctx context.Context, namespace string, ref object,
 	}
 	switch {
 	case apierrors.IsNotFound(err):
-		return what + " " + role + ": there is none"
+		return what + " " + role + ": there is none (kubectl apply it)"
 	case err != nil: // the role allows reading KubeadmConfigs only
 		return what + " " + role
 	}
