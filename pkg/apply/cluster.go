@@ -50,6 +50,9 @@ func (r *run) newCluster(c *capi.Cluster, rec capi.ClusterRecord) *cluster {
 			rec.PlunderCluster = c.Infra.Key
 		}
 	}
+	if !rec.Initialized {
+		rec = r.found(c, rec)
+	}
 	cl := &cluster{run: r, spec: c, rec: rec, joining: make(limiter, 1), up: make(chan struct{}), down: make(chan struct{})}
 	for _, m := range r.records {
 		if cl.serves(m) {
@@ -66,6 +69,30 @@ func (r *run) newCluster(c *capi.Cluster, rec capi.ClusterRecord) *cluster {
 		return strings.Compare(a.Key.String(), b.Key.String())
 	})
 	return cl
+}
+
+// found completes the record of a cluster that does not say what its machines' records
+// do: a control plane machine became a node, so the control plane is initialised. Where
+// the cluster's record was lost, a second one would be made beside it otherwise.
+func (r *run) found(c *capi.Cluster, rec capi.ClusterRecord) capi.ClusterRecord {
+	var first capi.Record
+	for _, m := range r.records {
+		ours := m.Namespace == c.Namespace && m.Cluster == c.Name && m.Phase != capi.PhaseDeleting
+		if ours && m.ControlPlane && m.Ready && m.Kubernetes != "" && (first.Name == "" || m.Name < first.Name) {
+			first = m
+		}
+	}
+	if first.Name == "" {
+		return rec
+	}
+	rec.InitMachine, rec.Initialized = first.Name, true
+	if rec.Endpoint.IsZero() {
+		rec.Endpoint = c.Endpoint
+	}
+	if rec.Endpoint.IsZero() {
+		rec.Endpoint = capi.Endpoint{Host: first.Address, Port: apiPort}
+	}
+	return rec
 }
 
 // serves reports whether a record is that of a control plane machine that is up.

@@ -22,6 +22,8 @@ const (
 	sealBits = 3072
 	// eraseLimit is how long the end of a job with secrets tries to erase its log.
 	eraseLimit = time.Minute
+	// eraseQuiet is how long nothing may come of a job that was not waited for.
+	eraseQuiet = 10 * time.Second
 )
 
 // keepKubeconfig puts the kubeconfig of the cluster's administrator into the store.
@@ -88,19 +90,38 @@ func publicPEM(key *rsa.PrivateKey) ([]byte, error) {
 }
 
 // eraseLog deletes the log of a job whose answer is a secret, and looks that it is
-// gone. The host's lock is held.
+// gone. The host's lock is held. If the wait for the job was cut off, the job may still
+// run, and what it writes after the log was deleted begins another one: so its end is
+// waited for, and for a while whether anything comes.
 func (r *run) eraseLog(ctx context.Context, address string) {
+	quiet := time.Duration(0)
+	if ctx.Err() != nil {
+		quiet = eraseQuiet
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eraseLimit)
 	defer cancel()
+	var gone time.Time
 	err := wait.Until(ctx, r.spec("erase the log of "+address, func(string) {}), func(ctx context.Context) (string, error) {
 		return "", r.reads.do(ctx, func() error {
+			if quiet > 0 {
+				if l, err := r.server.Log(ctx, address); err == nil && l.State == wire.StateRunning {
+					gone = time.Time{}
+					return wait.Pending(errors.New("the job still runs"))
+				}
+			}
 			if err := r.server.DeleteLog(ctx, address); err != nil {
 				return retryable(err)
 			}
 			_, err := r.server.Log(ctx, address)
 			switch {
 			case errors.Is(err, wire.ErrNoLog):
-				return nil
+				if gone.IsZero() {
+					gone = time.Now()
+				}
+				if time.Since(gone) >= quiet {
+					return nil
+				}
+				return wait.Pending(errors.New("more may come"))
 			case err != nil:
 				return retryable(err)
 			}
