@@ -269,8 +269,8 @@ func TestKilledHighlyAvailableConverges(t *testing.T) {
 			t.Errorf("token %s (%s) is left", token.ID, token.Description)
 		}
 	}
-	requests, events := undisturbed.responses.Load(), strings.Count(out, "\n")
-	all := points(requests, events)
+	requests, events := undisturbed.requests.Load(), strings.Count(out, "\n")
+	all := points(requests, undisturbed.changes.Load(), events)
 	t.Logf("an installation makes %d requests and reports %d events; it is killed at %d of these places", requests, events, haSamples)
 	random := rand.New(rand.NewPCG(4, 2))
 	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })

@@ -1,13 +1,14 @@
 // Package kill proves that nothing is lost when the program dies: the real binary
-// is killed with SIGKILL at every request that an apply or a delete makes, before
-// and after the server has handled it, and at every event that it reports, and is
-// then run again. The server is the simulator, over TLS on loopback.
+// is killed with SIGKILL at every request that an apply or a delete makes, before the
+// server has handled it and, if it changes something, after that, and at every event that
+// it reports, and is then run again. The server is the simulator, over TLS on loopback.
 package kill
 
 import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,10 +33,11 @@ type rig struct {
 	sim   *simulator.Server // nil with --simulate
 	flags []string          // of every run
 	state string
-	// onRequest and onResponse are called with the number of the request since the
-	// last arm; events are counted by run.
-	requests, responses   atomic.Int64
-	onRequest, onResponse atomic.Pointer[func(n int64)]
+	// onRequest is called with the number of the request since the last arm, onChange with
+	// that of the answer among those to requests that change something: killed before or
+	// after a mere look is the same. Events are counted by run.
+	requests, changes   atomic.Int64
+	onRequest, onChange atomic.Pointer[func(n int64)]
 }
 
 func newRig(t *testing.T) *rig {
@@ -75,13 +77,18 @@ func newRigOf(t *testing.T, rack simulator.Config) *rig {
 		}
 	}
 	sim.OnRequest(call(&r.requests, &r.onRequest))
-	sim.OnResponse(call(&r.responses, &r.onResponse))
+	change := call(&r.changes, &r.onChange)
+	sim.OnResponse(func(c simulator.Call) {
+		if c.Method != http.MethodGet {
+			change(c)
+		}
+	})
 	return r
 }
 
-func (r *rig) arm(onRequest, onResponse func(int64)) {
+func (r *rig) arm(onRequest, onChange func(int64)) {
 	r.requests.Store(0)
-	r.responses.Store(0)
+	r.changes.Store(0)
 	set := func(p *atomic.Pointer[func(int64)], f func(int64)) {
 		if f == nil {
 			p.Store(nil)
@@ -90,7 +97,7 @@ func (r *rig) arm(onRequest, onResponse func(int64)) {
 		p.Store(&f)
 	}
 	set(&r.onRequest, onRequest)
-	set(&r.onResponse, onResponse)
+	set(&r.onChange, onChange)
 }
 
 // run starts the program and waits for its end. The kill function is ready before
@@ -129,8 +136,9 @@ func (r *rig) must(args ...string) string {
 	return out
 }
 
-// point is where a run is killed: at the n-th request before it is handled, after
-// it was handled and before the answer is seen, or when the n-th event is seen.
+// point is where a run is killed: at the n-th request before it is handled, after the n-th
+// that changes something was handled and before the answer is seen, or when the n-th event
+// is seen.
 type point struct {
 	where string
 	n     int64
@@ -172,12 +180,13 @@ func (r *rig) killed(p point, args ...string) bool {
 	return done.Load()
 }
 
-// counts runs f undisturbed and says how many requests and events it had.
-func (r *rig) counts(args ...string) (requests int64, events int) {
+// counts runs the program undisturbed and says how many requests it made, how many of
+// them change something, and how many events it reported.
+func (r *rig) counts(args ...string) (requests, changes int64, events int) {
 	r.t.Helper()
 	r.arm(nil, nil)
 	out := r.must(args...)
-	return r.responses.Load(), strings.Count(out, "\n")
+	return r.requests.Load(), r.changes.Load(), strings.Count(out, "\n")
 }
 
 // installs are how often the operating system was installed, by MAC.
@@ -224,11 +233,14 @@ func (r *rig) provisioned() {
 	}
 }
 
-// points spreads the places of one kind over the runs: every one of them.
-func points(requests int64, events int) []point {
+// points are all places where such a run can be killed.
+func points(requests, changes int64, events int) []point {
 	var ps []point
 	for n := range requests {
-		ps = append(ps, point{before, n + 1}, point{after, n + 1})
+		ps = append(ps, point{before, n + 1})
+	}
+	for n := range changes {
+		ps = append(ps, point{after, n + 1})
 	}
 	for n := range events {
 		ps = append(ps, point{atEvent, int64(n) + 1})
@@ -239,9 +251,9 @@ func points(requests int64, events int) []point {
 func apply() []string { return []string{"apply", "-f", "../../examples/simple"} }
 
 func TestKilledApplyConverges(t *testing.T) {
-	requests, events := newRig(t).counts(apply()...)
-	t.Logf("an apply makes %d requests and reports %d events; it is killed at each of them", requests, events)
-	for _, p := range points(requests, events) {
+	requests, changes, events := newRig(t).counts(apply()...)
+	t.Logf("an apply makes %d requests, of which %d change something, and reports %d events; it is killed at each of them", requests, changes, events)
+	for _, p := range points(requests, changes, events) {
 		t.Run(fmt.Sprintf("%s-%d", p.where, p.n), func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
@@ -268,9 +280,9 @@ func TestKilledDeleteConverges(t *testing.T) {
 		r.must(apply()...)
 		return r
 	}
-	requests, events := setUp(t).counts(remove...)
-	t.Logf("a delete makes %d requests and reports %d events; it is killed at each of them", requests, events)
-	for _, p := range points(requests, events) {
+	requests, changes, events := setUp(t).counts(remove...)
+	t.Logf("a delete makes %d requests, of which %d change something, and reports %d events; it is killed at each of them", requests, changes, events)
+	for _, p := range points(requests, changes, events) {
 		t.Run(fmt.Sprintf("%s-%d", p.where, p.n), func(t *testing.T) {
 			t.Parallel()
 			r := setUp(t)
@@ -317,9 +329,9 @@ func TestKilledSimulationConverges(t *testing.T) {
 			"--state-dir", state, "--interval", "50ms", "-o", "json",
 		}}
 	}
-	_, events := simulated(t).counts(apply()...)
+	_, _, events := simulated(t).counts(apply()...)
 	t.Logf("an apply reports %d events; it is killed at each of them", events)
-	for _, p := range points(0, events) {
+	for _, p := range points(0, 0, events) {
 		t.Run(fmt.Sprintf("%s-%d", p.where, p.n), func(t *testing.T) {
 			t.Parallel()
 			r := simulated(t)
