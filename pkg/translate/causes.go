@@ -120,6 +120,7 @@ func causes() []cause {
 		{"unhealthy cluster", "etcd has too few healthy members to take another one: bring the other control planes up first"},
 		{"couldn't validate the identity of the API Server", expired},
 		{"could not find a JWS signature", expired},
+		{"only supports deploying clusters with the control plane version", "the version of the Machine is newer than the control plane's, or much older: a worker may be some minor versions older, never newer"},
 		{"token id", "the join token is not known to the control plane"},
 		{"none of the public keys", "the cluster at the endpoint is another one: its CA is not the recorded one"},
 		{"certificate signed by unknown authority", "the cluster at the endpoint is another one: its CA is not the recorded one"},

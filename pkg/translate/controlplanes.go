@@ -29,6 +29,39 @@ func (n *nodesOf) ha() bool { return n != nil && len(n.controlPlanes) > 1 }
 // single reports whether there is one machine only.
 func (n *nodesOf) single() bool { return n != nil && len(n.controlPlanes)+n.workers == 1 }
 
+// skewProblems are workers that are newer than every control plane that is given with
+// them: kubeadm does not let them join (version skew policy of Kubernetes).
+func (p *Plan) skewProblems(nodes map[capi.Key]*nodesOf) []capi.Problem {
+	newest := map[capi.Key]*MachinePlan{}
+	for _, mp := range p.Machines {
+		cluster := mp.Machine.Cluster.Key
+		if mp.Kubernetes == nil || !slices.Contains(nodes[cluster].given(), mp.Machine) || mp.Kubernetes.Version == "" {
+			continue
+		}
+		if newest[cluster] == nil || mp.Kubernetes.Minor > newest[cluster].Kubernetes.Minor {
+			newest[cluster] = mp
+		}
+	}
+	var bad []capi.Problem
+	for _, mp := range p.Machines {
+		m, control := mp.Machine, newest[mp.Machine.Cluster.Key]
+		if m.ControlPlane || m.Deleting || mp.Kubernetes == nil || mp.Kubernetes.Version == "" || control == nil || mp.Kubernetes.Minor <= control.Kubernetes.Minor {
+			continue
+		}
+		bad = append(bad, problem(m, "spec.version", fmt.Sprintf("v%s is newer than the control plane (Machine %s has v%s): a worker may be older than it, never newer",
+			mp.Kubernetes.Version, control.Machine.Key, control.Kubernetes.Version)))
+	}
+	return bad
+}
+
+// given are the control planes.
+func (n *nodesOf) given() []*capi.Machine {
+	if n == nil {
+		return nil
+	}
+	return n.controlPlanes
+}
+
 // first is the control plane that initialises a new cluster, or nil.
 func (n *nodesOf) first() *capi.Machine {
 	if n == nil || len(n.controlPlanes) == 0 {

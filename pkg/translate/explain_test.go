@@ -72,6 +72,7 @@ func TestLikely(t *testing.T) {
 		{"rpc error: code = Unimplemented desc = unknown service runtime.v1.RuntimeService", "CRI plugin"},
 		{"etcdserver: unhealthy cluster", "etcd has too few"},
 		{"capplunder-error there are no CNI plugins in /opt/cni/bin: set binaries.cniPluginsURL", "set spec.binaries.cniPluginsURL of PlunderMachine or PlunderCluster"},
+		{"unable to fetch the kubeadm-config ConfigMap: this version of kubeadm only supports deploying clusters with the control plane version >= 1.35.0. Current version: v1.34.0", "never newer"},
 		{"something nobody knows", ""},
 	} {
 		got := translate.Likely(tt.text)

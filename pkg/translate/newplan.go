@@ -50,6 +50,9 @@ func NewPlan(set *capi.Set, opts Options) (*Plan, error) {
 		plan.Machines = append(plan.Machines, mp)
 	}
 	bad.Problems = append(bad.Problems, clusterProblems(set, nodes, opts)...)
+	if len(bad.Problems) == 0 { // versions that make no sense are not compared
+		bad.Problems = plan.skewProblems(nodes)
+	}
 	if len(bad.Problems) > 0 {
 		return nil, bad
 	}

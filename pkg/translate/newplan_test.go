@@ -240,6 +240,33 @@ func TestNewPlanMirrorAllowsOldVersions(t *testing.T) {
 	}
 }
 
+func TestNewPlanVersionSkew(t *testing.T) {
+	for _, tt := range []struct {
+		control, worker string
+		skip, deleting  bool
+		want            string
+	}{
+		{control: "v1.34.0", worker: "v1.34.9"},
+		{control: "v1.34.0", worker: "v1.31.0"},
+		{control: "v1.34.0", worker: "v1.35.0", want: "Machine default/w: spec.version: v1.35.0 is newer than the control plane (Machine default/cp has v1.34.0): a worker may be older than it, never newer"},
+		{control: "v1.34.0", worker: "v1.35.0", skip: true},
+		{control: "v1.34.0", worker: "v1.35.0", deleting: true},
+		{worker: "v1.35.0"}, // the control plane was installed by an earlier run
+		{control: "v1.34.0", worker: "v1.99", want: "is not a version"},
+	} {
+		w := machine("w", tt.worker, false)
+		w.Deleting = tt.deleting
+		set := &capi.Set{Machines: []*capi.Machine{w}}
+		if tt.control != "" {
+			set.Machines = append(set.Machines, machine("cp", tt.control, true))
+		}
+		_, err := translate.NewPlan(set, translate.Options{SkipKubernetes: tt.skip})
+		if (err == nil) != (tt.want == "") || err != nil && (!strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "problems")) {
+			t.Errorf("%+v: %v", tt, err)
+		}
+	}
+}
+
 func TestRefuseConfigType(t *testing.T) {
 	err := translate.RefuseConfigType("vsphere", &translate.Kubernetes{})
 	if err == nil || !strings.Contains(err.Error(), "ESXi cannot run Kubernetes") {
