@@ -196,8 +196,9 @@ type logReader struct {
 	server logSource
 	shown  map[string]bool // the entries that were seen
 	others []string        // tasks that --task left out
-	look   func(context.Context) (rec capi.Record, ok bool, err error)
 	found  bool            // an entry was shown
+	// look is the record as it stands; ok is false when there is none any more.
+	look func(ctx context.Context) (rec capi.Record, ok bool, err error)
 }
 
 func (r *logReader) once(ctx context.Context) error {
