@@ -108,10 +108,11 @@ func (e *Engine) survey(ctx context.Context, set *capi.Set, plan *translate.Plan
 
 // endpointsRecorded reports whether the store knows the control plane endpoints that
 // were given. Controllers that make a cluster's machines wait for it, so it is recorded
-// when there is no machine yet, too.
+// when there is no machine yet, too. Where one was begun it is on record.
 func (r *run) endpointsRecorded(ctx context.Context, set *capi.Set) (bool, error) {
 	for _, c := range set.Clusters {
-		if c.Endpoint.IsZero() || c.Paused || c.Deleting {
+		begun := slices.ContainsFunc(r.machinesOf(c.Key), func(m *machine) bool { return m.rec.Claimed() })
+		if c.Endpoint.IsZero() || begun || c.Paused || c.Deleting {
 			continue
 		}
 		if rec, _, err := r.store.ClusterRecord(ctx, c.Key); err != nil || !rec.Ready {
