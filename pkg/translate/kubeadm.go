@@ -48,7 +48,7 @@ const imagesScript = `trap '[ $? = 0 ] || rm -rf {{SECRETS}} {{LATER}}' EXIT; if
 // A control plane that was ever reached is never reset and never initialised again: if
 // it answers, the rest of kubeadm's phases are run, which may run again; if it does not,
 // nothing is touched. Only what failed or was cut off before that is cleared away.
-const initScript = `K="kubectl --kubeconfig={{CONF}} --request-timeout=20s"; trap 's=$?; rm -rf {{SECRETS}}; [ $s = 0 ] || rm -rf {{LATER}}' EXIT
+const initScript = `K="kubectl --kubeconfig={{CONF}} --request-timeout=20s"; trap '[ $? = 0 ] || rm -rf {{LATER}}; rm -rf {{SECRETS}}' EXIT
 {{VIP}}up() { $K --server=https://{{IP}}:6443 get --raw /healthz >/dev/null; }
 through() { grep -q 'initialized successfully' $L/init.log 2>/dev/null; }
 reached() { through || grep -qE '^\[(apiclient\] All control plane|api-check\] The API server is healthy|control-plane-check\] kube-apiserver is healthy|upload-?config|upload-certs|mark-?control-?plane|bootstrap-?token|addons)' $L/init.log 2>/dev/null; }
@@ -68,12 +68,12 @@ if ! timeout 1500 kubeadm init --config $R/kubeadm.yaml {{FLAGS}} >$L/init.log 2
 rest) echo 'an earlier kubeadm init was cut off: the rest of it follows'
 if ! timeout 900 kubeadm init --config $R/kubeadm.yaml --skip-phases=preflight,certs,kubeconfig,etcd,control-plane,kubelet-start,wait-control-plane {{FLAGS}} >>$L/init.log 2>&1; then last; exit 1; fi;;
 esac
-touch $E/init.done; sync; vip {{CONF}}; try 3 $K delete secret -n kube-system $(sort -u $E/init.started) --ignore-not-found >/dev/null || :
+touch $E/init.done; sync; vip {{CONF}}; t=$(sort -u $E/init.started) || :; try 3 $K delete secret -n kube-system $t --ignore-not-found >/dev/null || :
 if [ -z "$todo" ]; then echo 'capplunder-init already'; else { grep -E '^\[' $L/init.log || :; } | mask | tail -n 40; echo 'capplunder-init ok'; fi; ca`
 
 // cniScript applies a network add-on. Big definitions do not fit into the annotation of
 // a client-side apply.
-const cniScript = `K="kubectl --kubeconfig={{CONF}}"; trap 's=$?; rm -f $R/cni.yaml; [ $s = 0 ] || rm -rf {{LATER}}' EXIT
+const cniScript = `K="kubectl --kubeconfig={{CONF}}"; trap '[ $? = 0 ] || rm -rf {{LATER}}; rm -f $R/cni.yaml' EXIT
 {{GET}}try 12 $K apply {{SSA}}-f $R/cni.yaml; echo 'capplunder-cni ok'`
 
 // joinScript makes the host a node, once. What an earlier try left is cleared away
@@ -82,7 +82,7 @@ const cniScript = `K="kubectl --kubeconfig={{CONF}}"; trap 's=$?; rm -f $R/cni.y
 // name of a Node that is ready. A control plane takes its etcd member back while it is
 // reset, so that is done only while the cluster answers, and if it fails the script
 // says so instead of adding another member.
-const joinScript = `trap 's=$?; rm -rf {{SECRETS}}; [ $s = 0 ] || rm -rf {{LATER}}' EXIT; c=/etc/kubernetes
+const joinScript = `trap '[ $? = 0 ] || rm -rf {{LATER}}; rm -rf {{SECRETS}}' EXIT; c=/etc/kubernetes
 {{VIP}}joined() { [ -e $c/kubelet.conf ] && { [ -e $E/join.done ] || grep -q 'This node has joined the cluster' $L/join.log 2>/dev/null; }; }
 if joined; then touch $E/join.done; sync; vip {{CONF}}; echo 'capplunder-join already'; exit 0; fi
 if [ -e $c/kubelet.conf ] || [ -e $c/bootstrap-kubelet.conf ] || [ -e $c/manifests/kube-apiserver.yaml ] || [ -e $c/pki/ca.crt ]; then
