@@ -33,6 +33,8 @@ type cluster struct {
 	down chan struct{} // closed once it is known that it will not be
 	once sync.Once
 
+	saving sync.Mutex // one write of the record at a time: none overtakes a later one
+
 	mu  sync.Mutex
 	rec capi.ClusterRecord
 	// planes are the control plane machines that are up, the initialised one first.
@@ -291,6 +293,8 @@ func (c *cluster) record() capi.ClusterRecord {
 
 // save changes the record; with commit it returns when the store has it.
 func (c *cluster) save(ctx context.Context, m *machine, commit bool, change func(*capi.ClusterRecord)) error {
+	c.saving.Lock()
+	defer c.saving.Unlock()
 	rec := c.record()
 	change(&rec)
 	if rec == c.record() {
@@ -305,7 +309,7 @@ func (c *cluster) save(ctx context.Context, m *machine, commit bool, change func
 		return &RecordError{Key: m.key, Err: err}
 	}
 	c.mu.Lock()
-	c.rec = rec
+	change(&c.rec) // others may have changed other parts of it meanwhile
 	c.mu.Unlock()
 	return nil
 }

@@ -268,6 +268,35 @@ func TestSecondControlPlaneWithoutEndpoint(t *testing.T) {
 	})
 }
 
+// A join of an earlier run is followed to its end, even where the cluster's CA is not on
+// record: who joins with bootstrap data leaves none.
+func TestJoinGoesOnWithoutTheCA(t *testing.T) {
+	bubble(t, simulator.Config{Machines: 2}, func(ctx context.Context, r *rack) {
+		r.sim.World().KeepJournals()
+		interrupted, cancel := context.WithCancel(ctx)
+		set, plan := planOf(t, ha("", 1, 1))
+		_, _ = r.engineWith(func(e event.Event) {
+			if e.Type == event.Waiting && e.Step == event.StepJoin && strings.Contains(e.Observation, "running join") {
+				cancel()
+			}
+		}).Apply(interrupted, set, plan)
+		key := capi.Key{Namespace: "default", Name: "c"}
+		rec, _, err := r.store.ClusterRecord(ctx, key)
+		rec.CAHash = ""
+		if err != nil || r.record("w1").JobStep != string(event.StepJoin) || r.store.SaveClusterRecord(ctx, rec) != nil {
+			t.Fatalf("%v, %+v", err, r.record("w1"))
+		}
+		res, err := r.apply(ctx, ha("", 1, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.whole(res, 1, 1)
+		if n := r.times("kubeadm join"); n != 1 {
+			t.Errorf("joined %d times", n)
+		}
+	})
+}
+
 // A control plane that is not gone yet is not replaced by a new one.
 func TestNoNewClusterBesideOneBeingDeleted(t *testing.T) {
 	bubble(t, simulator.Config{Machines: 3}, func(ctx context.Context, r *rack) {

@@ -1,12 +1,14 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/plunder-app/capplunder/pkg/apply/event"
@@ -175,6 +177,7 @@ func (m *machine) join(ctx context.Context, c *cluster, guard translate.Guard) e
 	adopted := m.rec.JobStep == string(event.StepJoin)
 	if adopted { // its form is all that is needed to read its log
 		in, err = m.credentials(ctx, c)
+		in.CAHash = cmp.Or(in.CAHash, "sha256:"+strings.Repeat("0", 64))
 	} else {
 		in, err = m.handedOut(ctx, c)
 	}
