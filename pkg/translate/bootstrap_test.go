@@ -11,6 +11,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -645,7 +646,7 @@ func FuzzBootstrap(f *testing.F) {
 	for _, s := range []string{"$(touch /canary)", "`touch /canary`", "'; touch /canary; '", "\"; touch /canary; \"", "a\ntouch /canary\n", "$(touch${IFS}/canary)", "-rf", "{{DIGEST}}", "../../canary"} {
 		f.Add(s)
 	}
-	same := harmlessCommands(f)
+	same, digest := harmlessCommands(f), regexp.MustCompile(`[0-9a-f]{64}`)
 	world := host.NewWorld()
 	h := host.New(host.Config{MAC: macOf("10.0.0.1"), Address: "10.0.0.1", HostName: "host-1", User: "deploy", World: world})
 	f.Cleanup(h.Close)
@@ -692,7 +693,8 @@ func FuzzBootstrap(f *testing.F) {
 				continue
 			}
 			for _, a := range m.Deployments[0].Actions {
-				if strings.Contains(a.Command, text) && !strings.Contains(same, text) {
+				// A digest of the data says nothing of it, and has every short text of digits somewhere.
+				if strings.Contains(digest.ReplaceAllString(a.Command, ""), text) && !strings.Contains(same, text) {
 					t.Errorf("place %d: %s has data in its command", i, a.Name)
 				}
 				run(t, a)
