@@ -250,14 +250,14 @@ func (m *machine) adoptWipe(ctx context.Context) error {
 	j := job{
 		step: event.StepWipe, address: m.rec.Address, observe: m.observe, restore: m.ensureDeployment,
 		build: func(id string) (wire.Map, error) {
-			return translate.Wipe(id, translate.Target{Address: m.rec.Address, HostName: m.rec.HostName, Guard: guard}, disks, m.run.resetDelay())
+			return translate.Wipe(id, translate.Target{Address: m.rec.Address, HostName: m.rec.HostName, Guard: guard}, translate.WipeOrder{Disks: disks, Delay: m.run.resetDelay()})
 		},
 	}
 	l, err := m.run.followJob(ctx, j, id)
 	if ctx.Err() != nil {
 		return m.fail(err)
 	}
-	if done, rerr := translate.ReadWipe(l, id, disks); err == nil && rerr == nil && done {
+	if _, done, rerr := translate.ReadWipe(l, id, translate.WipeOrder{Disks: disks}); err == nil && rerr == nil && done {
 		return m.wiped(ctx)
 	}
 	err = m.save(ctx, func(rec *capi.Record) { rec.JobStep, rec.JobID, rec.JobAt = "", "", time.Time{} })
@@ -417,11 +417,11 @@ func (m *machine) wipe(ctx context.Context) error {
 	var jobID string
 	l, err := m.job(ctx, event.StepWipe, translate.Guard{MAC: m.rec.MAC, BootID: m.rec.BootID}, func(id string, t translate.Target) (wire.Map, error) {
 		jobID = id
-		return translate.Wipe(id, t, disks, m.run.resetDelay())
+		return translate.Wipe(id, t, translate.WipeOrder{Disks: disks, Delay: m.run.resetDelay()})
 	})
 	if err == nil {
 		var done bool
-		if done, err = translate.ReadWipe(l, jobID, disks); err == nil && !done {
+		if _, done, err = translate.ReadWipe(l, jobID, translate.WipeOrder{Disks: disks}); err == nil && !done {
 			err = errors.New("the wipe was not proved")
 		}
 	}

@@ -297,7 +297,7 @@ func (p *prober) hosts(ctx context.Context, chunk []*probing) error {
 		addresses[i] = w.rec.Address
 	}
 	id := p.run.random(5)
-	m, err := translate.HostProbe(id, addresses)
+	m, err := translate.HostProbe(id, addresses, false)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package capi
 
 import (
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -80,6 +81,15 @@ type Record struct {
 	Disks     []Disk    `json:"disks,omitempty"`  // seen when the OS was proved, for the wipe
 	WipedAt   time.Time `json:"wipedAt,omitzero"` // when the wipe was proved, for the way back to the pool
 
+	// Wipe is what is being wiped. Dirty is true from before a wipe is posted until it is
+	// proved: the disks hold neither a system that can be relied on nor nothing, and the
+	// machine is not free.
+	Wipe  Wipe `json:"wipe,omitzero"`
+	Dirty bool `json:"dirty,omitempty"`
+	// Protected: nobody may delete it. Stores fill it in from the machine's objects
+	// (AnnotationProtected), it is no part of the record.
+	Protected bool `json:"-"`
+
 	// NodeName and NodeUID are those of the machine's Node, once it was seen in its cluster.
 	NodeName string `json:"nodeName,omitempty"`
 	NodeUID  string `json:"nodeUID,omitempty"`
@@ -94,12 +104,11 @@ type Record struct {
 	UpdatedAt  time.Time `json:"updatedAt,omitzero"`
 }
 
-// Disk is a disk of a host, as seen over SSH.
-type Disk struct {
-	Device string `json:"device"` // /dev/sda
-	Bytes  int64  `json:"bytes"`
-	ID     string `json:"id"`    // wwid or serial, "-" when the kernel knows none
-	Flags  string `json:"flags"` // comma separated: root, mounted, usb, removable, ro, remote
+// Clone is a copy that shares nothing.
+func (r Record) Clone() Record {
+	r.Disks = slices.Clone(r.Disks)
+	r.Wipe = r.Wipe.Clone()
+	return r
 }
 
 // Claimed reports whether hardware was given to the machine.
@@ -118,7 +127,7 @@ type ClusterRecord struct {
 	// CAHash is "sha256:<hex>" of the cluster CA's public key. Public.
 	CAHash string `json:"caHash,omitempty"`
 	Ready  bool   `json:"ready,omitempty"`
-	Phase  Phase  `json:"phase,omitempty"`
+	Phase  Phase  `json:"phase,omitempty"` // PhaseDeleting from the beginning of its deletion on
 }
 
 // Event types, as Kubernetes has them.

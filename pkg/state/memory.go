@@ -162,7 +162,7 @@ func (m *Memory) Look(ctx context.Context, set *capi.Set) (inSync bool, err erro
 func (m *Memory) Record(ctx context.Context, key capi.Key) (r capi.Record, ok bool, err error) {
 	err = m.do(ctx, m.FailRecord, func() error {
 		r, ok = m.records[key]
-		r.Disks = slices.Clone(r.Disks)
+		r = r.Clone()
 		return nil
 	})
 	return r, ok, err
@@ -174,8 +174,7 @@ func (m *Memory) Records(ctx context.Context, namespaces ...string) (records []c
 		records = make([]capi.Record, 0, len(m.records))
 		for _, r := range m.records {
 			if len(namespaces) == 0 || slices.Contains(namespaces, r.Namespace) {
-				r.Disks = slices.Clone(r.Disks)
-				records = append(records, r)
+				records = append(records, r.Clone())
 			}
 		}
 		slices.SortFunc(records, func(a, b capi.Record) int { return compareKeys(a.Key, b.Key) })
@@ -199,7 +198,7 @@ func (m *Memory) SaveRecord(ctx context.Context, r capi.Record) error {
 		if err := m.claims.check(r); err != nil {
 			return err
 		}
-		r.Disks = slices.Clone(r.Disks)
+		r = r.Clone()
 		m.claims.put(r)
 		m.records[r.Key] = r
 		return nil

@@ -128,7 +128,7 @@ func (r *rack) must(l wire.Log) wire.Log {
 func (r *rack) facts(address string) translate.Facts {
 	r.t.Helper()
 	job := r.job()
-	m, err := translate.HostProbe(job, []string{address})
+	m, err := translate.HostProbe(job, []string{address}, false)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -461,7 +461,7 @@ func TestGuardStopsStrangers(t *testing.T) {
 			before := len(h.History())
 			for _, build := range []func() (wire.Map, error){
 				func() (wire.Map, error) { return translate.Packages("j", target, kubernetes("1.34.1", false), f) },
-				func() (wire.Map, error) { return translate.Wipe("j", target, disks, 10*time.Second) },
+				func() (wire.Map, error) { return translate.Wipe("j", target, translate.WipeOrder{Disks: disks, Delay: 10 * time.Second}) },
 			} {
 				m, err := build()
 				l := r.post(m, err)
@@ -491,15 +491,15 @@ func TestWipeOnHost(t *testing.T) {
 		h.OnReset(func() { resetAt = time.Now() })
 		disks := r.facts("10.0.0.1").Disks
 		start := time.Now()
-		m, err := translate.Wipe("j", r.target("10.0.0.1"), disks, 10*time.Second)
+		m, err := translate.Wipe("j", r.target("10.0.0.1"), translate.WipeOrder{Disks: disks, Delay: 10 * time.Second})
 		l := r.must(r.post(m, err))
-		if done, err := translate.ReadWipe(l, "j", disks); !done || err != nil {
+		if _, done, err := translate.ReadWipe(l, "j", translate.WipeOrder{Disks: disks}); !done || err != nil {
 			t.Errorf("done %v, err %v", done, err)
 		}
 		if !h.Wiped() || !h.Up() {
 			t.Errorf("wiped %v, up %v right after the job", h.Wiped(), h.Up())
 		}
-		if done, err := translate.ReadWipe(l, "j", append(disks, capi.Disk{Device: "/dev/sdc", Bytes: 512})); !done || err == nil {
+		if _, done, err := translate.ReadWipe(l, "j", translate.WipeOrder{Disks: append(disks, capi.Disk{Device: "/dev/sdc", Bytes: 512})}); !done || err == nil {
 			t.Error("a disk that was not wiped must not be believed")
 		}
 		time.Sleep(time.Hour)
@@ -527,9 +527,9 @@ func TestWipeRefusals(t *testing.T) {
 			{capi.Disk{Device: "/dev/sde", Bytes: 1 << 30}, "reason=missing"},
 			{capi.Disk{Device: "/dev/null", Bytes: 1 << 30}, "reason=missing"},
 		} {
-			m, err := translate.Wipe("j", r.target("10.0.0.1"), []capi.Disk{tt.disk}, 10*time.Second)
+			m, err := translate.Wipe("j", r.target("10.0.0.1"), translate.WipeOrder{Disks: []capi.Disk{tt.disk}, Delay: 10 * time.Second})
 			l := r.post(m, err)
-			if _, err := translate.ReadWipe(l, "j", []capi.Disk{tt.disk}); err == nil || !strings.Contains(err.Error(), tt.want) {
+			if _, _, err := translate.ReadWipe(l, "j", translate.WipeOrder{Disks: []capi.Disk{tt.disk}}); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%s: %v, want %s", tt.disk.Device, err, tt.want)
 			}
 		}

@@ -98,7 +98,7 @@ func (in *input) maps() (map[string]wire.Map, map[string]error) {
 	}
 	m, err := translate.PortProbe("job", in.Address, []string{in.Address})
 	add("ports", m, err)
-	m, err = translate.HostProbe("job", []string{in.Address})
+	m, err = translate.HostProbe("job", []string{in.Address}, false)
 	add("probe", m, err)
 	m, err = translate.Packages("job", t, k, f)
 	add("packages", m, err)
@@ -112,7 +112,7 @@ func (in *input) maps() (map[string]wire.Map, map[string]error) {
 	}
 	m, err = translate.Join("job", t, k, f, translate.JoinInput{Token: tok, Endpoint: endpoint, CAHash: in.Hash})
 	add("join", m, err)
-	m, err = translate.Wipe("job", t, []capi.Disk{{Device: in.Device, Bytes: 480103981056}}, 10*time.Second)
+	m, err = translate.Wipe("job", t, translate.WipeOrder{Disks: []capi.Disk{{Device: in.Device, Bytes: 480103981056}}, Delay: 10 * time.Second})
 	add("wipe", m, err)
 	return out, errs
 }

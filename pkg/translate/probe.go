@@ -100,16 +100,21 @@ func entry(l wire.Log, task string) (wire.LogEntry, bool) {
 }
 
 // HostProbe asks hosts who they are, one after the other; a failure on one does
-// not stop the next. It needs only a POSIX shell and changes nothing.
-func HostProbe(job string, addresses []string) (wire.Map, error) {
+// not stop the next. It needs only a POSIX shell and changes nothing. In detail it also
+// says what is on the disks: their mount points and signatures.
+func HostProbe(job string, addresses []string, detail bool) (wire.Map, error) {
 	if err := addresses4(addresses...); err != nil {
 		return wire.Map{}, err
+	}
+	script := probeScript
+	if detail {
+		script = "DETAIL=1; " + script
 	}
 	return wire.Map{Deployments: []wire.MapDeployment{{
 		Name: TaskName("capplunder "+taskProbe, job), Hosts: addresses,
 		Actions: []wire.Action{{
 			Name: TaskName(taskProbe, job), Type: wire.ActionCommand, Timeout: probeTimeout,
-			Command: "sh -c " + quote(probeScript), IgnoreFail: true,
+			Command: "sh -c " + quote(script), IgnoreFail: true,
 		}},
 	}}}, nil
 }

@@ -80,7 +80,7 @@ func TestProbesTakeOnlyAddresses(t *testing.T) {
 		if _, err := translate.PortProbe("j", bad, []string{"127.0.1.1"}); err == nil {
 			t.Errorf("PortProbe took log host %q", bad)
 		}
-		if _, err := translate.HostProbe("j", []string{bad}); err == nil {
+		if _, err := translate.HostProbe("j", []string{bad}, false); err == nil {
 			t.Errorf("HostProbe took %q", bad)
 		}
 	}

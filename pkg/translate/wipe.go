@@ -17,43 +17,48 @@ var deviceForm = regexp.MustCompile(`^/dev/[a-zA-Z0-9/!_-]{1,64}$`)
 
 // Wipe destroys what makes the disks bootable and readable (the first 16 MiB, the
 // last MiB, both ends of every partition, all signatures), reads back that it is
-// gone, and only then arms a reset that fires after delay, so that the SSH session
-// ends cleanly. It refuses disks that are read-only, removable, on USB, or whose
+// gone, and only then arms a reset that fires after the order's delay, so that the SSH
+// session ends cleanly. It refuses disks that are read-only, removable, on USB, or whose
 // size is not the one given.
-func Wipe(job string, t Target, disks []capi.Disk, delay time.Duration) (wire.Map, error) {
+func Wipe(job string, t Target, o WipeOrder) (wire.Map, error) {
 	b := newMap(job, t)
-	if len(disks) == 0 {
+	if len(o.Disks) == 0 {
 		return wire.Map{}, errors.New("no disk to wipe")
 	}
-	list := make([]string, len(disks))
-	for i, d := range disks {
+	if o.Mode != "" && o.Mode != capi.WipeQuick {
+		return wire.Map{}, fmt.Errorf("no way to wipe is called %q", o.Mode)
+	}
+	list := make([]string, len(o.Disks))
+	for i, d := range o.Disks {
 		b.match("disk", d.Device, deviceForm)
 		if d.Bytes <= 0 {
 			b.check(fmt.Errorf("disk %s has no size", d.Device))
 		}
 		list[i] = fmt.Sprintf("%s:%d", d.Device, d.Bytes)
 	}
-	b.sh(taskErase, 10*time.Minute, fmt.Sprintf("DISKS=\"%s\" HEAD=16 EDGE=1 DELAY=%d\n%s", strings.Join(list, " "), int(delay/time.Second), eraseScript))
+	b.sh(taskErase, o.Limit(), fmt.Sprintf("DISKS=\"%s\" HEAD=16 EDGE=1 DELAY=%d\n%s", strings.Join(list, " "), int(o.Delay/time.Second), eraseScript))
 	return b.done("wipe")
 }
 
-// ReadWipe reports whether every disk was read back as wiped. The proof is the
-// read-back in the log, never the state of the job: a reset may cut that short.
-func ReadWipe(l wire.Log, job string, disks []capi.Disk) (done bool, err error) {
+// ReadWipe gives the disks of an order as they were read back; done is false while the
+// log does not say. The proof is the read-back in the log, never the state of the job: a
+// reset may cut that short.
+func ReadWipe(l wire.Log, job string, o WipeOrder) (disks []capi.WipedDisk, done bool, err error) {
 	e, ok := entry(l, TaskName(taskErase, job))
 	if !ok {
-		return false, nil
+		return nil, false, nil
 	}
 	if !strings.Contains(e.Entry, "capplunder-wipe-ok") {
-		return true, fmt.Errorf("the wipe was not proved: %s", Explain(e))
+		return nil, true, fmt.Errorf("the wipe was not proved: %s", Explain(e))
 	}
-	for _, d := range disks {
+	for _, d := range o.Disks {
 		want := fmt.Sprintf("capplunder-wiped dev=%s bytes=%d mode=quick head=zero tail=zero parts=zero", d.Device, d.Bytes)
 		if !strings.Contains(e.Entry+"\n", want+"\n") {
-			return true, fmt.Errorf("the wipe of %s was not proved: %q", d.Device, lastLine(e.Entry))
+			return nil, true, fmt.Errorf("the wipe of %s was not proved: %q", d.Device, lastLine(e.Entry))
 		}
+		disks = append(disks, capi.WipedDisk{Disk: d, Method: capi.WipeQuick})
 	}
-	return true, nil
+	return disks, true, nil
 }
 
 // eraseScript needs a POSIX shell, dd, tr, wc, sync, sleep, mkfifo and readlink.

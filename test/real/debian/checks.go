@@ -74,7 +74,7 @@ func (h *host) kubernetes(version string) *translate.Kubernetes {
 }
 
 func (h *host) probe(ctx context.Context) error {
-	m, err := translate.HostProbe(job, []string{"127.0.0.1"})
+	m, err := translate.HostProbe(job, []string{"127.0.0.1"}, false)
 	l, err := runMap(ctx, m, err)
 	if err != nil {
 		return err
