@@ -74,6 +74,10 @@ type Node struct {
 	Version               string // of the kubelet, vX.Y.Z
 	Ready                 bool
 	Reason                string // of the condition Ready, e.g. KubeletNotReady
+	// Of LookMap alone.
+	Address       string // IPv4 of its InternalIP, or ""
+	ControlPlane  bool
+	Unschedulable bool
 }
 
 // The parts of the work, each an action.
