@@ -16,6 +16,7 @@ import (
 	"github.com/plunder-app/capplunder/pkg/install"
 	"github.com/plunder-app/capplunder/pkg/kube"
 	"github.com/plunder-app/capplunder/pkg/plunder/wire"
+	"github.com/plunder-app/capplunder/pkg/receipt"
 	"github.com/plunder-app/capplunder/pkg/state"
 )
 
@@ -132,6 +133,8 @@ func errorExitCode(err error) int {
 		rejected     *state.RefusedError
 		harmful      *install.RefusedError
 		mine         *kubeconfig.ConflictError
+		receiptFile  *receipt.RefusedError
+		badReceipt   *badReceiptError
 		timeout      *wait.TimeoutError
 		refused      *wire.RefusedError
 		conflict     *wire.ConflictError
@@ -141,7 +144,8 @@ func errorExitCode(err error) int {
 	case errors.As(err, &usage), errors.As(err, &input), errors.As(err, &noRecord),
 		errors.As(err, &version), errors.As(err, &missing), errors.As(err, &noData), errors.As(err, &rejected):
 		return exitUsage
-	case errors.Is(err, capi.ErrPaused), errors.As(err, &notConfirmed), errors.As(err, &safety), errors.As(err, &claimed), errors.As(err, &taken), errors.As(err, &mine), errors.As(err, &harmful):
+	case errors.Is(err, capi.ErrPaused), errors.As(err, &notConfirmed), errors.As(err, &safety), errors.As(err, &claimed), errors.As(err, &taken), errors.As(err, &mine), errors.As(err, &harmful),
+		errors.As(err, &receiptFile), errors.As(err, &badReceipt):
 		return exitRefused
 	case errors.As(err, &locked):
 		return exitLocked
