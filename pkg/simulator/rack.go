@@ -3,6 +3,7 @@ package simulator
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/plunder-app/capplunder/pkg/plunder/wire"
@@ -44,7 +45,8 @@ type machine struct {
 	Installs   int    // how often an installation was finished
 	Doom       string // KindDie or KindHang: what Next will bring instead of the end of the installation
 
-	host *host.Host // nil until the first installation is done
+	host   *host.Host    // nil until the first installation is done
+	drives []*host.Drive // nil until somebody asked for them
 }
 
 // MachineState is what a test may know of a machine.
@@ -389,10 +391,43 @@ func (s *Server) installed(m *machine, at time.Time) {
 	m.Installed, m.Installing = m.Installing, wire.HostConfig{}
 	m.host = host.New(host.Config{
 		MAC: m.MAC, Address: m.Installed.Address, HostName: m.Installed.Hostname, User: m.Installed.Username,
-		Disk: s.cfg.Disk, Seed: s.cfg.Seed + int64(m.Installs), Profile: m.System, Packages: s.cfg.Packages, Proxy: s.cfg.Proxy,
+		Drives: s.drives(m), Seed: s.cfg.Seed + int64(m.Installs), Profile: m.System, Packages: s.cfg.Packages, Proxy: s.cfg.Proxy,
 		KubernetesTime: s.cfg.KubernetesInstall, World: s.world,
 	})
 	s.watch(m)
+}
+
+// drives are the disks of a machine. They are its own from the beginning, and outlive
+// what is installed on them.
+func (s *Server) drives(m *machine) []*host.Drive {
+	if m.drives == nil {
+		m.drives = host.NewDrives(m.MAC, s.cfg.Seed, s.cfg.Disk)
+	}
+	return m.drives
+}
+
+// SwapDisk replaces a disk of a machine ("sda") by another one of the same kind, with
+// another identity and the same contents. It reports whether there is such a disk.
+func (s *Server) SwapDisk(mac, device string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.advance(time.Now())
+	i := slices.IndexFunc(s.machines, func(m *machine) bool { return m.MAC == mac })
+	return i >= 0 && s.swapDisk(s.machines[i], device)
+}
+
+func (s *Server) swapDisk(m *machine, device string) bool {
+	device = strings.TrimPrefix(device, "/dev/")
+	done := false
+	if m.host != nil {
+		done = m.host.SwapDrive(device)
+	} else if i := slices.IndexFunc(s.drives(m), func(d *host.Drive) bool { return d.Name == device }); i >= 0 {
+		m.drives[i].Replace()
+		done = true
+	}
+	s.saving.touch(m.MAC)
+	s.save()
+	return done
 }
 
 // watch has the machine follow what happens on its host.

@@ -34,6 +34,8 @@ type savedMachine struct {
 	machine
 
 	Host json.RawMessage `json:",omitempty"`
+	// Drives are the disks of a machine without a host; else they are in there.
+	Drives []host.SavedDrive `json:",omitempty"`
 }
 
 // saver writes the rack to a file after every change. All of it is guarded by
@@ -99,6 +101,10 @@ func Load(cfg Config, path string) (*Server, error) {
 				return nil, fmt.Errorf("simulated rack %s: machine %s: %w; delete the file to begin with a new rack", path, m.MAC, err)
 			}
 			m.host = host.Restore(snap, s.world)
+			m.drives = m.host.Drives()
+		}
+		for _, d := range sm.Drives {
+			m.drives = append(m.drives, d.Drive())
 		}
 		s.machines = append(s.machines, &m)
 		if m.host != nil {
@@ -158,6 +164,10 @@ func (s *Server) write0600(path string) error {
 				s.saving.hosts[m.MAC] = last
 			}
 			sm.Host = last.snapshot
+		} else {
+			for _, d := range m.drives {
+				sm.Drives = append(sm.Drives, d.Snapshot())
+			}
 		}
 		saved.Machines = append(saved.Machines, sm)
 	}

@@ -24,6 +24,8 @@ type Config struct {
 	HostName string
 	User     string       // the SSH user that the installer made; "ubuntu" when empty
 	Disk     []DiskConfig // one of 480 GB when empty; the first is the boot disk
+	// Drives are disks that exist already, instead of those that Disk describes.
+	Drives []*Drive `json:"-"`
 	// Seed makes what is random on a host (boot ids, serial numbers, CA key) repeatable.
 	Seed int64
 	// Profile is the installed system, one of Profiles; ProfileNoble when empty.
@@ -40,16 +42,6 @@ type Config struct {
 	KubernetesTime time.Duration
 	// World is the rack the host stands in; nil means a rack of its own.
 	World *World `json:"-"`
-}
-
-// DiskConfig is one disk of a host.
-type DiskConfig struct {
-	Name      string // "sda"
-	Bytes     int64  // a multiple of 512
-	Removable bool   `json:",omitempty"`
-	USB       bool   `json:",omitempty"`
-	ReadOnly  bool   `json:",omitempty"`
-	Blank     bool   `json:",omitempty"` // nothing was ever written to it
 }
 
 // Command is one SSH session.
@@ -91,7 +83,7 @@ type Host struct {
 	cfg    Config
 	world  *World
 	fs     *filesystem
-	disks  []hostDisk
+	disks  []*Drive
 	users  []user
 	server bool // the plunder server itself, not a machine
 
@@ -114,15 +106,8 @@ type Host struct {
 	sabotage func(Step) *Trouble // may be nil
 }
 
-// hostDisk is a disk with its name and partitions.
-type hostDisk struct {
-	DiskConfig
-	d      *disk
-	parts  []partition
-	serial string
-}
-
-// New is a host whose installation has just finished and which has booted.
+// New is a host whose installation has just finished and which has booted. The
+// installation has emptied the first disk, and left the others alone.
 func New(cfg Config) *Host {
 	if cfg.User == "" {
 		cfg.User = defaultUser
@@ -130,18 +115,17 @@ func New(cfg Config) *Host {
 	if cfg.Profile == "" {
 		cfg.Profile = ProfileNoble
 	}
-	if len(cfg.Disk) == 0 {
-		cfg.Disk = []DiskConfig{{Name: "sda", Bytes: defaultDisk}}
+	if cfg.Drives == nil {
+		cfg.Drives = NewDrives(cfg.MAC, cfg.Seed, cfg.Disk)
 	}
-	cfg.Disk = slices.Clone(cfg.Disk)
+	cfg.Disk = nil
+	for _, d := range cfg.Drives {
+		cfg.Disk = append(cfg.Disk, d.DiskConfig)
+	}
 	h := newHost(cfg)
-	for i, d := range cfg.Disk {
-		hd := hostDisk{DiskConfig: d, d: newDisk(d.Bytes), serial: fmt.Sprintf("SIM%012X", h.random.Uint64()&0xffffffffffff)}
-		hd.d.ro = d.ReadOnly
-		if !d.Blank {
-			hd.parts = format(hd.d, i == 0)
-		}
-		h.disks = append(h.disks, hd)
+	if boot := h.disks[0]; !boot.Blank {
+		boot.d.zero(0, boot.Bytes)
+		boot.parts = format(boot.d, true)
 	}
 	h.install()
 	h.boot()
@@ -159,7 +143,7 @@ func newHost(cfg Config) *Host {
 	}
 	src := rand.NewPCG(uint64(cfg.Seed), mac)
 	return &Host{
-		cfg: cfg, world: cfg.World, fs: newFilesystem(), users: profileUsers(cfg.User),
+		cfg: cfg, world: cfg.World, fs: newFilesystem(), disks: cfg.Drives, users: profileUsers(cfg.User),
 		src: src, random: rand.New(src), //nolint:gosec // repeatable on purpose
 	}
 }
@@ -173,6 +157,9 @@ func (h *Host) boot() {
 	h.sys.boot()
 	h.mu.Unlock()
 	h.fs.mu.Lock()
+	for _, d := range h.disks {
+		d.readTable()
+	}
 	h.fs.readOnly = false
 	for _, d := range []string{"/run", "/tmp", "/dev", "/proc", "/sys"} {
 		for _, p := range h.fs.tree(d) {

@@ -25,7 +25,7 @@ func TestReboot(t *testing.T) {
 			t.Error("a reboot must give a new boot id")
 		}
 		got := run(t, h, `cat /proc/sys/kernel/random/boot_id /etc/y; ls /tmp; ls /run; wc -l </proc/swaps; [ -d /sys/module/br_netfilter ] || echo no module; cut -d' ' -f1 /proc/uptime`).Output
-		if want := h.BootID() + "\ny\nsystemd\n2\nno module\n0.00"; got != want {
+		if want := h.BootID() + "\ny\nsystemd\nudev\n2\nno module\n0.00"; got != want {
 			t.Errorf("after the reboot\n got %q\nwant %q", got, want)
 		}
 		if New(Config{MAC: "52:54:00:00:00:01", Seed: 1}).BootID() != id {

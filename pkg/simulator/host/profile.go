@@ -102,6 +102,9 @@ func (p profile) major() string {
 	return m
 }
 
+// udev reports whether the system keeps udev's database.
+func (p profile) udev() bool { return p.manager != "apk" }
+
 // shell is the login shell that the users get.
 func (p profile) shell() string {
 	if p.manager == "apk" {
@@ -251,28 +254,6 @@ func (h *Host) addProgram(name string) {
 	h.fs.put("/usr/bin/"+name, &node{mode: 0o755, data: []byte(binaryMagic + name)})
 }
 
-func (d hostDisk) device() string { return "/dev/" + d.Name }
-
-func (d hostDisk) partName(n int) string {
-	if last := d.Name[len(d.Name)-1]; last >= '0' && last <= '9' {
-		return fmt.Sprintf("%sp%d", d.Name, n)
-	}
-	return fmt.Sprintf("%s%d", d.Name, n)
-}
-
-func (d hostDisk) partDevice(n int) string { return "/dev/" + d.partName(n) }
-
-// sysPath is where the kernel puts the disk; its words tell how it is attached.
-func (d hostDisk) sysPath(i int) string {
-	switch {
-	case d.USB:
-		return fmt.Sprintf("/sys/devices/pci0000:00/0000:00:14.0/usb2/2-%d/2-%d:1.0/host%d/target%d:0:0/%d:0:0:0/block/%s", i+1, i+1, i+6, i+6, i+6, d.Name)
-	case strings.HasPrefix(d.Name, "nvme"):
-		return fmt.Sprintf("/sys/devices/pci0000:00/0000:00:1d.%d/0000:0%d:00.0/nvme/nvme%d/%s", i, i+1, i, d.Name)
-	}
-	return fmt.Sprintf("/sys/devices/pci0000:00/0000:00:1f.2/ata%d/host%d/target%d:0:0/%d:0:0:0/block/%s", i+1, i, i, i, d.Name)
-}
-
 // kernelFiles makes what the kernel and the early boot show: /dev, /proc, /sys,
 // /run and /tmp.
 func (h *Host) kernelFiles() {
@@ -329,29 +310,16 @@ func (h *Host) kernelFiles() {
 
 	dir("/sys/block", 0o755)
 	dir("/sys/class/block", 0o755)
-	for i, d := range h.disks {
-		base := d.sysPath(i)
-		text(base+"/size", fmt.Sprintf("%d\n", d.Bytes/sectorSize))
-		text(base+"/removable", bit(d.Removable))
-		text(base+"/ro", bit(d.ReadOnly))
-		text(base+"/hidden", "0\n")
-		text(base+"/device/serial", d.serial+"\n")
-		text(base+"/device/wwid", "t10.ATA     SIMULATED DISK      "+d.serial+"\n")
-		link("/sys/block/"+d.Name, relative("/sys/block", base))
-		put(d.device(), &node{mode: fs.ModeDevice | 0o660, block: &section{d.d, 0, d.Bytes}})
-		h.blockLinks(link, base, i, 0)
-		h.partitionFiles(i)
+	for i := range h.disks {
+		h.diskFiles(i)
 	}
 }
 
 // blockLinks are the other names of a block device.
-func (h *Host) blockLinks(link func(p, target string), base string, disk, part int) {
+func (h *Host) blockLinks(link func(p, target string), base, number string) {
 	link("/sys/class/block/"+path.Base(base), relative("/sys/class/block", base))
-	link("/sys/dev/block/"+deviceNumber(disk, part), relative("/sys/dev/block", base))
+	link("/sys/dev/block/"+number, relative("/sys/dev/block", base))
 }
-
-// deviceNumber is major:minor as for SCSI disks.
-func deviceNumber(disk, part int) string { return fmt.Sprintf("8:%d", disk*16+part) }
 
 func relative(from, to string) string {
 	return strings.Repeat("../", strings.Count(from, "/")) + strings.TrimPrefix(to, "/")
@@ -401,14 +369,14 @@ func (h *Host) mountInfo() string {
 	}
 	s := "22 27 0:21 / /sys rw,nosuid shared:7 - sysfs none rw\n23 27 0:22 / /proc rw,nosuid shared:14 - proc none rw\n"
 	if len(h.disks) > 0 && len(h.disks[0].parts) > 1 {
-		s += fmt.Sprintf("27 1 %s / / %s,relatime shared:1 - ext4 %s %s\n", deviceNumber(0, 2), rw, h.rootDevice(), rw)
-		s += fmt.Sprintf("31 27 %s / /boot/efi %s,relatime shared:29 - vfat %s %s\n", deviceNumber(0, 1), rw, h.disks[0].partDevice(1), rw)
+		s += fmt.Sprintf("27 1 %s / / %s,relatime shared:1 - ext4 %s %s\n", h.disks[0].number(0, 2), rw, h.rootDevice(), rw)
+		s += fmt.Sprintf("31 27 %s / /boot/efi %s,relatime shared:29 - vfat %s %s\n", h.disks[0].number(0, 1), rw, h.disks[0].partDevice(1), rw)
 	}
 	for i, m := range h.mountList() {
 		for n, d := range h.disks {
 			for _, p := range d.parts {
 				if d.partDevice(p.Number) == m.Device {
-					s += fmt.Sprintf("%d 27 %s / %s %s,relatime shared:%d - %s %s %s\n", 40+i, deviceNumber(n, p.Number), m.Path, rw, 40+i, m.Type, m.Device, rw)
+					s += fmt.Sprintf("%d 27 %s / %s %s,relatime shared:%d - %s %s %s\n", 40+i, d.number(n, p.Number), m.Path, rw, 40+i, m.Type, m.Device, rw)
 				}
 			}
 		}

@@ -31,10 +31,37 @@ type savedFile struct {
 	Data  []byte `json:",omitempty"`
 }
 
+// SavedDrive is a disk as JSON.
+type SavedDrive struct {
+	DiskConfig
+	Disk savedDisk
+}
+
+// Snapshot copies a disk that is in no host; those of hosts are in their snapshots.
+func (d *Drive) Snapshot() SavedDrive { return SavedDrive{d.DiskConfig, d.snapshot()} }
+
+// Drive makes the disk again.
+func (s SavedDrive) Drive() *Drive { return s.Disk.drive(s.DiskConfig) }
+
+// savedDisk is what is on a disk. Its configuration is in the host's, if it is in one.
 type savedDisk struct {
 	sparse
-	Serial string
-	Parts  []partition `json:",omitempty"`
+	Identity
+
+	Parts []partition `json:",omitempty"`
+}
+
+func (d *Drive) snapshot() savedDisk {
+	return savedDisk{sparse: d.d.snapshot(), Identity: d.Identity, Parts: d.parts}
+}
+
+func (s savedDisk) drive(c DiskConfig) *Drive {
+	d := &Drive{DiskConfig: c, Identity: s.Identity, d: s.disk(), parts: s.Parts}
+	d.d.ro = c.ReadOnly
+	if d.WWN == "" && d.Model == "" && !c.Anonymous && !c.virtio() { // of an earlier program
+		d.WWN, d.Model = "t10.ATA     SIMULATED DISK      "+d.Serial, "SIMULATED DISK"
+	}
+	return d
 }
 
 type savedSystem struct {
@@ -60,7 +87,7 @@ func (h *Host) Snapshot() Snapshot {
 	s := Snapshot{Config: h.cfg}
 	h.fs.mu.Lock()
 	for _, d := range h.disks {
-		s.Disks = append(s.Disks, savedDisk{sparse: d.d.snapshot(), Serial: d.serial, Parts: d.parts})
+		s.Disks = append(s.Disks, d.snapshot())
 	}
 	h.fs.mu.Unlock()
 	fresh := newHost(h.cfg)
@@ -116,12 +143,10 @@ func deepCopy[T any](v T) T {
 func Restore(s Snapshot, w *World) *Host {
 	s = deepCopy(s)
 	s.Config.World = w
-	h := newHost(s.Config)
 	for i, d := range s.Disks {
-		hd := hostDisk{DiskConfig: s.Config.Disk[i], d: d.disk(), serial: d.Serial, parts: d.Parts}
-		hd.d.ro = hd.ReadOnly
-		h.disks = append(h.disks, hd)
+		s.Config.Drives = append(s.Config.Drives, d.drive(s.Config.Disk[i]))
 	}
+	h := newHost(s.Config)
 	h.install()
 	h.bootID, h.bootTime, h.pid = s.BootID, s.BootTime, 1000
 	_ = h.src.UnmarshalBinary(s.Random)

@@ -60,12 +60,13 @@ func (h *Host) partitionFiles(i int) {
 	for _, p := range d.parts {
 		q := path.Join(d.sysPath(i), d.partName(p.Number))
 		for name, text := range map[string]string{
-			"partition": fmt.Sprintf("%d\n", p.Number), "start": fmt.Sprintf("%d\n", p.Start), "size": fmt.Sprintf("%d\n", p.Count), "ro": bit(d.ReadOnly),
+			"partition": fmt.Sprintf("%d\n", p.Number), "start": fmt.Sprintf("%d\n", p.Start), "size": fmt.Sprintf("%d\n", p.Count), "ro": bit(d.ReadOnly), "dev": d.number(i, p.Number) + "\n",
 		} {
 			put(q+"/"+name, &node{mode: 0o444, data: []byte(text)})
 		}
 		put(d.partDevice(p.Number), &node{mode: fs.ModeDevice | 0o660, block: &section{d.d, p.Start * sectorSize, p.Count * sectorSize}})
-		h.blockLinks(func(p, target string) { put(p, &node{mode: fs.ModeSymlink | 0o777, data: []byte(target)}) }, q, i, p.Number)
+		h.blockLinks(func(p, target string) { put(p, &node{mode: fs.ModeSymlink | 0o777, data: []byte(target)}) }, q, d.number(i, p.Number))
+		h.udev(i, p, section{d.d, p.Start * sectorSize, p.Count * sectorSize})
 	}
 }
 
@@ -80,7 +81,8 @@ func (h *Host) repartition(i int, parts []partition) {
 		}
 		delete(h.fs.nodes, "/dev/"+name)
 		delete(h.fs.nodes, "/sys/class/block/"+name)
-		delete(h.fs.nodes, "/sys/dev/block/"+deviceNumber(i, p.Number))
+		delete(h.fs.nodes, "/sys/dev/block/"+d.number(i, p.Number))
+		delete(h.fs.nodes, "/run/udev/data/b"+d.number(i, p.Number))
 	}
 	h.disks[i].parts = parts
 	h.fs.mu.Unlock()
