@@ -155,6 +155,28 @@ func (s markedStore) SaveClusterRecord(ctx context.Context, r capi.ClusterRecord
 	return failing(s.store.SaveClusterRecord(ctx, r))
 }
 
+// ClusterRecords implements apply.Store.
+func (s markedStore) ClusterRecords(ctx context.Context, namespaces ...string) ([]capi.ClusterRecord, error) {
+	r, err := s.store.ClusterRecords(ctx, namespaces...)
+	return r, failing(err)
+}
+
+// CondemnCluster implements apply.Store.
+func (s markedStore) CondemnCluster(ctx context.Context, key capi.Key) (bool, string, error) {
+	done, observation, err := s.store.CondemnCluster(ctx, key)
+	return done, observation, failing(err)
+}
+
+// DeleteCluster implements apply.Store.
+func (s markedStore) DeleteCluster(ctx context.Context, key capi.Key) error {
+	return failing(s.store.DeleteCluster(ctx, key))
+}
+
+// Protect implements apply.Store.
+func (s markedStore) Protect(ctx context.Context, machine capi.Key, on bool) error {
+	return failing(s.store.Protect(ctx, machine, on))
+}
+
 // AddEvent implements apply.Store.
 func (s markedStore) AddEvent(ctx context.Context, e capi.Event) error {
 	return failing(s.store.AddEvent(ctx, e))

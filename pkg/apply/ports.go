@@ -75,7 +75,9 @@ type Store interface {
 	// completes what an interrupted write left half shown. Objects that came from the
 	// store itself (an Origin without a file) are not given anew.
 	Sync(ctx context.Context, set *capi.Set) error
-	// Record returns the record of a machine; ok is false when there is none.
+	// Record returns the record of a machine; ok is false when there is none. Here and
+	// wherever else records are returned, Protected says whether capi.AnnotationProtected
+	// is on the Machine or its PlunderMachine now.
 	Record(ctx context.Context, key capi.Key) (r capi.Record, ok bool, err error)
 	// Records returns all records of these namespaces, of all when none is given,
 	// sorted by key. What is wrong in other namespaces is no error.
@@ -88,7 +90,8 @@ type Store interface {
 	SaveRecord(ctx context.Context, r capi.Record) error
 	// Condemn begins the deletion of a machine in the store, so that everybody sees it.
 	// done is false while somebody else must act first (a Cluster API manager that
-	// drains the node); observation says what. None is no error.
+	// drains the node); observation says what. None is no error. What is paused or
+	// protected is an error that wraps capi.ErrPaused or capi.ErrProtected.
 	Condemn(ctx context.Context, key capi.Key) (done bool, observation string, err error)
 	// Condemned returns the records of machines of these clusters whose deletion was
 	// begun (by Condemn, or by a person with kubectl) and is ours to finish, sorted by key.
@@ -98,6 +101,26 @@ type Store interface {
 	// ClusterRecord and SaveClusterRecord are the same for clusters.
 	ClusterRecord(ctx context.Context, key capi.Key) (r capi.ClusterRecord, ok bool, err error)
 	SaveClusterRecord(ctx context.Context, r capi.ClusterRecord) error
+	// ClusterRecords returns a record of every cluster of these namespaces, of all when none
+	// is given, that the store has objects or a record of, sorted by key. Of one without a
+	// record it has the names only.
+	ClusterRecords(ctx context.Context, namespaces ...string) ([]capi.ClusterRecord, error)
+	// CondemnCluster begins the deletion of a cluster in the store, so that everybody sees
+	// it: in its record the phase is capi.PhaseDeleting from then on, whatever is saved, or
+	// Look marks it Deleting. done is false while somebody else must act first (a Cluster
+	// API manager that has to delete the worker Machines); observation says what. None is no
+	// error. Nothing is begun for a cluster that is paused, or of which a machine is
+	// protected: an error that wraps capi.ErrPaused or capi.ErrProtected.
+	CondemnCluster(ctx context.Context, key capi.Key) (done bool, observation string, err error)
+	// DeleteCluster removes a cluster: its kubeconfig and keys, those of its machines that
+	// never had hardware, its record and objects. While one of its machines has hardware on
+	// record or is protected, that is an error and nothing is removed. It may be repeated,
+	// whatever became of it before. None is no error.
+	DeleteCluster(ctx context.Context, key capi.Key) error
+	// Protect sets capi.AnnotationProtected on a machine, or takes it off the Machine and its
+	// PlunderMachine; an unknown machine is an error. Manifests never take it off, but one
+	// that has it sets it each time that it is given.
+	Protect(ctx context.Context, machine capi.Key, on bool) error
 	// AddEvent adds an event; the store fills Count, FirstTime and LastTime.
 	AddEvent(ctx context.Context, e capi.Event) error
 	// Events returns all events of all namespaces, oldest LastTime first.

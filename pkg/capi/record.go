@@ -18,6 +18,10 @@ var ErrMACTaken = errors.New("the MAC is taken")
 // somebody has paused.
 var ErrPaused = errors.New("paused: nothing is done about it")
 
+// ErrProtected is wrapped by the error of a store that is to begin the deletion of what
+// somebody has protected (AnnotationProtected).
+var ErrProtected = errors.New("protected")
+
 // ErrForeign is wrapped by the error of a store that finds something kept up to date by
 // somebody else, who must not be overruled.
 var ErrForeign = errors.New("somebody else keeps it")

@@ -18,8 +18,8 @@ const (
 
 	// LabelCluster names the cluster of a Machine (the only link in v1alpha2).
 	LabelCluster = "cluster.x-k8s.io/cluster-name"
-	// AnnotationProtected on a Machine or its PlunderMachine, with the value "true", keeps
-	// capplunder from deleting it.
+	// AnnotationProtected on a Machine or its PlunderMachine, with the value "true" (with
+	// any but "false", for whoever mistypes it means it), keeps capplunder from deleting it.
 	AnnotationProtected = "capplunder.plunder-app.io/protected"
 	// LabelControlPlane marks a control plane Machine: non-empty in v1alpha2,
 	// presence is enough from v1alpha3 on (CAPI contract, section 2 of our notes).

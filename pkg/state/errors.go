@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/plunder-app/capplunder/pkg/capi"
@@ -93,6 +94,60 @@ type NotSyncedError struct {
 // Error implements error.
 func (e *NotSyncedError) Error() string {
 	return fmt.Sprintf("%s %s is not in the store: run \"capplunder apply -f\" with its manifest first", e.Kind, e.Key)
+}
+
+// ProtectedError says that machines may not be deleted, nor their cluster.
+type ProtectedError struct {
+	Machines []capi.Key // at least one, of one namespace
+}
+
+// Error implements error.
+func (e *ProtectedError) Error() string {
+	if len(e.Machines) == 1 {
+		return fmt.Sprintf("Machine %s is protected: run %q first", e.Machines[0], e.NextCommand())
+	}
+	return fmt.Sprintf("Machines %s are protected: run %q first", joinKeys(e.Machines), e.NextCommand())
+}
+
+// NextCommand takes the protection off.
+func (e *ProtectedError) NextCommand() string {
+	return "capplunder unprotect machine -n " + e.Machines[0].Namespace + namesOf(e.Machines)
+}
+
+// Unwrap is capi.ErrProtected.
+func (e *ProtectedError) Unwrap() error { return capi.ErrProtected }
+
+// OccupiedError says that a cluster can't be removed because its machines still have
+// their hardware.
+type OccupiedError struct {
+	Cluster  capi.Key
+	Machines []capi.Key // at least one
+}
+
+// Error implements error.
+func (e *OccupiedError) Error() string {
+	return fmt.Sprintf("Cluster %s has machines that were not given back (%s): run %q first", e.Cluster, joinKeys(e.Machines), e.NextCommand())
+}
+
+// NextCommand gives the machines back.
+func (e *OccupiedError) NextCommand() string {
+	return "capplunder delete machine -n " + e.Machines[0].Namespace + namesOf(e.Machines)
+}
+
+func joinKeys(keys []capi.Key) string {
+	names := make([]string, len(keys))
+	for i, k := range keys {
+		names[i] = k.String()
+	}
+	return strings.Join(names, ", ")
+}
+
+func namesOf(keys []capi.Key) string {
+	var names strings.Builder
+	for _, k := range keys {
+		names.WriteString(" " + k.Name)
+	}
+	return names.String()
 }
 
 // CorruptError says that a file of the local store is not as capplunder writes

@@ -42,8 +42,9 @@ type Kubernetes struct {
 	opts   KubernetesOptions
 	claims claimer
 
-	mu   sync.Mutex
-	seen map[objectID]*unstructured.Unstructured // as the cluster last answered; never changed in place
+	mu      sync.Mutex
+	seen    map[objectID]*unstructured.Unstructured // as the cluster last answered; never changed in place
+	removed map[capi.Key]bool                       // clusters, by DeleteCluster
 }
 
 // KubernetesOptions change how the store works. The zero value is right.
@@ -74,7 +75,7 @@ func OpenKubernetes(c *kube.Client, opts KubernetesOptions) (*Kubernetes, error)
 	return &Kubernetes{
 		client: c, opts: opts,
 		claims: reservations{client: c, namespace: SystemNamespace},
-		seen:   map[objectID]*unstructured.Unstructured{},
+		seen:   map[objectID]*unstructured.Unstructured{}, removed: map[capi.Key]bool{},
 	}, nil
 }
 

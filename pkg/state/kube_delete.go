@@ -36,6 +36,9 @@ func (k *Kubernetes) Condemn(ctx context.Context, key capi.Key) (done bool, obse
 			return false, "", fmt.Errorf("%s is %w", objectID{u.GetKind(), keyOf(u)}, capi.ErrPaused)
 		}
 	}
+	if p.protected() {
+		return false, "", &ProtectedError{Machines: []capi.Key{key}}
+	}
 	if err := k.remove(ctx, k.machines(), p.machine); err != nil {
 		return false, "", err
 	}
@@ -66,10 +69,7 @@ func (k *Kubernetes) remove(ctx context.Context, r kube.Resource, u *unstructure
 // waitingFor says what a Cluster API manager says that it waits for before it deletes
 // the PlunderMachine.
 func (k *Kubernetes) waitingFor(machine *unstructured.Unstructured) string {
-	waiting := "Cluster API has not deleted the PlunderMachine yet"
-	if !k.client.Schema.Manager.Live {
-		waiting += ", and its manager is not seen to work"
-	}
+	waiting := "Cluster API has not deleted the PlunderMachine yet" + k.unseen()
 	conditions, _ := object(machine.Object).at("status")["conditions"].([]any)
 	for _, of := range []struct{ kind, status string }{
 		{"Deleting", "True"}, // from v1beta2 on
@@ -85,6 +85,14 @@ func (k *Kubernetes) waitingFor(machine *unstructured.Unstructured) string {
 		}
 	}
 	return waiting
+}
+
+// unseen ends a sentence about what a Cluster API manager has not done yet.
+func (k *Kubernetes) unseen() string {
+	if k.client.Schema.Manager.Live {
+		return ""
+	}
+	return ", and its manager is not seen to work"
 }
 
 // Condemned implements the Store interface of pkg/apply. A machine that is missing
@@ -145,10 +153,14 @@ func (p pair) condemned(s kube.Schema) bool {
 
 // recordOrNames is the record, or one that just says whose it would be.
 func (p pair) recordOrNames() capi.Record {
-	if p.recorded {
-		return p.record
+	r := p.record
+	if !p.recorded {
+		r = capi.Record{Key: p.key, Cluster: p.cluster()}
 	}
-	r := capi.Record{Key: p.key, Cluster: p.cluster()}
+	r.Protected = p.protected()
+	if p.recorded {
+		return r
+	}
 	if p.infra != nil {
 		r.PlunderMachine = keyOf(p.infra)
 	}
@@ -325,8 +337,13 @@ func (k *Kubernetes) letClusterGo(ctx context.Context, key capi.Key) error {
 	if slices.ContainsFunc(pairs, func(p pair) bool { return p.cluster() == key.Name && (p.recorded || held(p.infra)) }) {
 		return nil
 	}
-	if deleting(c) && !k.client.Schema.Managed(c) {
+	if deleting(c) && !k.client.Schema.Managed(c) && (pc == nil || !external(pc.Object)) {
 		if err := k.remove(ctx, k.plunderClusters(), pc); err != nil {
+			return err
+		}
+	}
+	if c == nil || deleting(c) {
+		if err := k.dropSecrets(ctx, key); err != nil {
 			return err
 		}
 	}

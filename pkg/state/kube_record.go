@@ -93,18 +93,24 @@ func (k *Kubernetes) Records(ctx context.Context, namespaces ...string) ([]capi.
 		namespaces = []string{metav1.NamespaceAll}
 	}
 	all := map[capi.Key]*unstructured.Unstructured{}
+	machines := map[capi.Key]*unstructured.Unstructured{} // may be protected
 	for _, namespace := range namespaces {
 		found, err := k.list(ctx, k.plunderMachines(), namespace)
 		if err != nil {
 			return nil, err
 		}
 		maps.Copy(all, found)
+		if found, err = k.list(ctx, k.machines(), namespace); err != nil {
+			return nil, err
+		}
+		maps.Copy(machines, found)
 	}
 	records := make([]capi.Record, 0, len(all))
 	var unreadable []error
 	for _, at := range sortedNames(all) {
 		r, ok, err := machineRecord(all[at])
 		if ok {
+			r.Protected = pair{machine: machines[r.Key], infra: all[at]}.protected()
 			records = append(records, r)
 		}
 		unreadable = append(unreadable, err)

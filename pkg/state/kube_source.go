@@ -45,8 +45,16 @@ func (k *Kubernetes) Intents(ctx context.Context, s Selection) ([]capi.Document,
 	if s.AllNamespaces {
 		namespace = ""
 	}
-	v := &view{}
-	var err error
+	v, err := k.everything(ctx, namespace)
+	if err != nil {
+		return nil, err
+	}
+	return v.intents(s, k.String())
+}
+
+// everything is all objects of a namespace ("" for all).
+func (k *Kubernetes) everything(ctx context.Context, namespace string) (v *view, err error) {
+	v = &view{}
 	if v.clusters, err = k.list(ctx, k.clusters(), namespace); err != nil {
 		return nil, err
 	}
@@ -59,7 +67,18 @@ func (k *Kubernetes) Intents(ctx context.Context, s Selection) ([]capi.Document,
 	if v.plunderMachines, err = k.list(ctx, k.plunderMachines(), namespace); err != nil {
 		return nil, err
 	}
-	return v.intents(s, k.String())
+	return v, nil
+}
+
+// recordPlace is the object that a cluster's record is kept in, and the name of its
+// PlunderCluster, if it has one.
+func (v *view) recordPlace(cluster capi.Key) (at *unstructured.Unstructured, infra capi.Key) {
+	at = v.clusters[cluster]
+	infra, named := infraOf(at)
+	if pc := v.plunderClusters[infra]; named && pc != nil && !external(pc.Object) {
+		at = pc
+	}
+	return at, infra
 }
 
 func (v *view) intents(s Selection, store string) ([]capi.Document, error) {

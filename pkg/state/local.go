@@ -301,7 +301,10 @@ func (l *Local) recordIn(key capi.Key) (r capi.Record, ok bool, err error) {
 	if err != nil {
 		return r, false, &CorruptError{Path: path, Err: err}
 	}
-	return r, ok, nil
+	if ok {
+		r.Protected, err = l.protected(r.Key, doc.Metadata.Annotations)
+	}
+	return r, ok && err == nil, err
 }
 
 // Records implements the Store interface of pkg/apply.
@@ -400,8 +403,12 @@ func (l *Local) Claims(ctx context.Context) (map[string]capi.Key, error) {
 
 // Condemn implements the Store interface of pkg/apply. That the deletion of a
 // machine has begun is in its record, which the engine writes.
-func (l *Local) Condemn(context.Context, capi.Key) (done bool, observation string, err error) {
-	return true, "", nil
+func (l *Local) Condemn(ctx context.Context, key capi.Key) (done bool, observation string, err error) {
+	r, ok, err := l.Record(ctx, key)
+	if err == nil && ok && r.Protected {
+		err = &ProtectedError{Machines: []capi.Key{key}}
+	}
+	return err == nil, "", err
 }
 
 // Condemned implements the Store interface of pkg/apply. Nobody but capplunder
@@ -503,6 +510,11 @@ func (l *Local) ClusterRecord(ctx context.Context, key capi.Key) (r capi.Cluster
 	if err != nil || !ok {
 		return r, false, err
 	}
+	return l.clusterRecordOf(f, key)
+}
+
+// clusterRecordOf is the record in the file of a Cluster.
+func (l *Local) clusterRecordOf(f file, key capi.Key) (r capi.ClusterRecord, ok bool, err error) {
 	r, ok, err = clusterRecordOf(f.object)
 	if err == nil && ok && r.Key != key {
 		err = fmt.Errorf("it has the record of Cluster %s", r.Key)
@@ -528,6 +540,7 @@ func (l *Local) SaveClusterRecord(ctx context.Context, r capi.ClusterRecord) err
 		if err != nil {
 			return &CorruptError{Path: c.path, Err: err}
 		}
+		r = stillDeleting(old, r)
 		if err := setClusterRecord(c.object, r); err != nil {
 			return err
 		}
@@ -772,9 +785,11 @@ type storedDoc struct {
 	Metadata struct {
 		Name        string            `yaml:"name"`
 		Namespace   string            `yaml:"namespace"`
+		Labels      map[string]string `yaml:"labels"`
 		Annotations map[string]string `yaml:"annotations"`
 	} `yaml:"metadata"`
 	Spec struct {
+		ClusterName       string `yaml:"clusterName"`
 		InfrastructureRef struct {
 			Name string `yaml:"name"`
 		} `yaml:"infrastructureRef"`

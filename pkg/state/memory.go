@@ -24,6 +24,10 @@ type Memory struct {
 	FailDeleteRecord      error
 	FailClusterRecord     error
 	FailSaveClusterRecord error
+	FailClusterRecords    error
+	FailCondemnCluster    error
+	FailDeleteCluster     error
+	FailProtect           error
 	FailAddEvent          error
 	FailEvents            error
 
@@ -31,9 +35,9 @@ type Memory struct {
 
 	mu       sync.Mutex
 	holder   Holder
-	machines map[capi.Key]capi.Key // synced: Machine -> PlunderMachine
-	clusters map[capi.Key]bool     // synced
-	infra    map[capi.Key]bool     // synced PlunderClusters
+	machines map[capi.Key]memoryMachine // synced
+	clusters map[capi.Key]capi.Key      // synced: Cluster -> PlunderCluster, without a name if it has none
+	infra    map[capi.Key]bool          // synced PlunderClusters
 	records  map[capi.Key]capi.Record
 	status   map[capi.Key]capi.ClusterRecord
 	events   map[string][]capi.Event // by object
@@ -47,8 +51,8 @@ type Memory struct {
 func NewMemory() *Memory {
 	m := &Memory{
 		lock:     make(chan struct{}, 1),
-		machines: map[capi.Key]capi.Key{},
-		clusters: map[capi.Key]bool{},
+		machines: map[capi.Key]memoryMachine{},
+		clusters: map[capi.Key]capi.Key{},
 		infra:    map[capi.Key]bool{},
 		records:  map[capi.Key]capi.Record{},
 		status:   map[capi.Key]capi.ClusterRecord{},
@@ -131,16 +135,46 @@ func (m *Memory) Sync(ctx context.Context, set *capi.Set) error {
 			return errors.Join(problems...)
 		}
 		for _, c := range set.Clusters {
-			m.clusters[c.Key] = true
+			m.clusters[c.Key] = capi.Key{}
 			if c.Infra != nil {
+				m.clusters[c.Key] = c.Infra.Key
 				m.infra[c.Infra.Key] = true
 			}
 		}
 		for _, machine := range set.Machines {
-			m.machines[machine.Key] = machine.Infra.Key
+			m.machines[machine.Key] = m.synced(machine)
 		}
 		return nil
 	})
+}
+
+// memoryMachine is what is kept of a Machine and its PlunderMachine.
+type memoryMachine struct {
+	infra            capi.Key // of the PlunderMachine
+	cluster          string
+	protected        bool // the Machine
+	protectedPlunder bool // its PlunderMachine
+}
+
+// synced is what Sync keeps of a given machine.
+func (m *Memory) synced(given *capi.Machine) memoryMachine {
+	old := m.machines[given.Key]
+	return memoryMachine{
+		infra: given.Infra.Key, cluster: given.ClusterName,
+		protected:        old.protected || protected(given.Annotations),
+		protectedPlunder: old.protectedPlunder && old.infra == given.Infra.Key || protected(given.Infra.Annotations),
+	}
+}
+
+// shown is a record as it is returned.
+func (m *Memory) shown(r capi.Record) capi.Record {
+	r = r.Clone()
+	r.Protected = m.isProtected(r.Key)
+	return r
+}
+
+func (m *Memory) isProtected(key capi.Key) bool {
+	return m.machines[key].protected || m.machines[key].protectedPlunder
 }
 
 // Look is as Local.Look: what is given counts as stored once its name is.
@@ -148,10 +182,11 @@ func (m *Memory) Look(ctx context.Context, set *capi.Set) (inSync bool, err erro
 	err = m.do(ctx, m.FailSync, func() error {
 		inSync = true
 		for _, c := range set.Clusters {
-			inSync = inSync && m.clusters[c.Key]
+			_, there := m.clusters[c.Key]
+			inSync = inSync && there
 		}
 		for _, machine := range set.Machines {
-			inSync = inSync && m.machines[machine.Key] == machine.Infra.Key
+			inSync = inSync && m.machines[machine.Key] == m.synced(machine)
 		}
 		return nil
 	})
@@ -161,8 +196,9 @@ func (m *Memory) Look(ctx context.Context, set *capi.Set) (inSync bool, err erro
 // Record is as Local.Record.
 func (m *Memory) Record(ctx context.Context, key capi.Key) (r capi.Record, ok bool, err error) {
 	err = m.do(ctx, m.FailRecord, func() error {
-		r, ok = m.records[key]
-		r = r.Clone()
+		if r, ok = m.records[key]; ok {
+			r = m.shown(r)
+		}
 		return nil
 	})
 	return r, ok, err
@@ -174,7 +210,7 @@ func (m *Memory) Records(ctx context.Context, namespaces ...string) (records []c
 		records = make([]capi.Record, 0, len(m.records))
 		for _, r := range m.records {
 			if len(namespaces) == 0 || slices.Contains(namespaces, r.Namespace) {
-				records = append(records, r.Clone())
+				records = append(records, m.shown(r))
 			}
 		}
 		slices.SortFunc(records, func(a, b capi.Record) int { return compareKeys(a.Key, b.Key) })
@@ -186,10 +222,11 @@ func (m *Memory) Records(ctx context.Context, namespaces ...string) (records []c
 // SaveRecord is as Local.SaveRecord.
 func (m *Memory) SaveRecord(ctx context.Context, r capi.Record) error {
 	return m.do(ctx, m.FailSaveRecord, func() error {
-		infra, ok := m.machines[r.Key]
+		machine, ok := m.machines[r.Key]
 		if !ok {
 			return &NotSyncedError{Kind: "Machine", Key: r.Key}
 		}
+		infra := machine.infra
 		if r.PlunderMachine != (capi.Key{}) && r.PlunderMachine != infra {
 			return fmt.Errorf("save the record of Machine %s: it is for PlunderMachine %s, but the Machine in %s has %s",
 				r.Key, r.PlunderMachine, m, infra)
@@ -215,8 +252,14 @@ func (m *Memory) Claims(ctx context.Context) (claims map[string]capi.Key, err er
 }
 
 // Condemn is as Local.Condemn.
-func (m *Memory) Condemn(context.Context, capi.Key) (done bool, observation string, err error) {
-	return true, "", nil
+func (m *Memory) Condemn(ctx context.Context, key capi.Key) (done bool, observation string, err error) {
+	err = m.do(ctx, nil, func() error {
+		if _, ok := m.records[key]; ok && m.isProtected(key) {
+			return &ProtectedError{Machines: []capi.Key{key}}
+		}
+		return nil
+	})
+	return err == nil, "", err
 }
 
 // Condemned is as Local.Condemned.
@@ -244,7 +287,7 @@ func (m *Memory) ClusterRecord(ctx context.Context, key capi.Key) (r capi.Cluste
 // SaveClusterRecord is as Local.SaveClusterRecord.
 func (m *Memory) SaveClusterRecord(ctx context.Context, r capi.ClusterRecord) error {
 	return m.do(ctx, m.FailSaveClusterRecord, func() error {
-		if !m.clusters[r.Key] {
+		if _, ok := m.clusters[r.Key]; !ok {
 			return &NotSyncedError{Kind: "Cluster", Key: r.Key}
 		}
 		if r.PlunderCluster != (capi.Key{}) && !m.infra[r.PlunderCluster] {
@@ -254,7 +297,7 @@ func (m *Memory) SaveClusterRecord(ctx context.Context, r capi.ClusterRecord) er
 			delete(m.kubeconfigs, r.Key)
 			delete(m.pki, r.Key)
 		}
-		m.status[r.Key] = r
+		m.status[r.Key] = stillDeleting(m.status[r.Key], r)
 		return nil
 	})
 }

@@ -109,7 +109,8 @@ func (o object) infraKey() (capi.Key, bool) {
 }
 
 // manifest is a given object made ready for the store: with its full name, and
-// without what is not the user's to give (status, our annotations). base is used
+// without what is not the user's to give (status, our annotations but the one that
+// protects). base is used
 // when the original object is not at hand.
 func manifest(kind, apiVersion string, key capi.Key, original map[string]any, base object) (object, error) {
 	src := object(original)
@@ -130,13 +131,14 @@ func manifest(kind, apiVersion string, key capi.Key, original map[string]any, ba
 	meta["name"], meta["namespace"] = key.Name, key.Namespace
 	if annotations := o.at("metadata", "annotations"); annotations != nil {
 		for name := range annotations {
-			if strings.HasPrefix(name, annotationPrefix) || name == annotationApplied {
+			ours := strings.HasPrefix(name, annotationPrefix) && (name != capi.AnnotationProtected || !protects(o))
+			if ours || name == annotationApplied {
 				delete(annotations, name)
 			}
 		}
-		if len(annotations) == 0 {
-			delete(meta, "annotations")
-		}
+	}
+	if len(o.at("metadata", "annotations")) == 0 {
+		delete(meta, "annotations")
 	}
 	return o, nil
 }
@@ -184,7 +186,7 @@ func plunderClusterManifest(p *capi.PlunderCluster) (object, error) {
 }
 
 func machineManifest(m *capi.Machine) (object, error) {
-	base := object{"spec": map[string]any{
+	base := object{"metadata": map[string]any{"annotations": m.Annotations}, "spec": map[string]any{
 		"bootstrap":         map[string]any{},
 		"clusterName":       m.ClusterName,
 		"infrastructureRef": reference(m.APIVersion, "PlunderMachine", m.Infra.Name),
@@ -199,7 +201,8 @@ func machineManifest(m *capi.Machine) (object, error) {
 }
 
 func plunderMachineManifest(p *capi.PlunderMachine) (object, error) {
-	return manifest("PlunderMachine", plunderAPIVersion, p.Key, p.Object, object{"spec": p.Spec})
+	base := object{"metadata": map[string]any{"annotations": p.Annotations}, "spec": p.Spec}
+	return manifest("PlunderMachine", plunderAPIVersion, p.Key, p.Object, base)
 }
 
 // reference is an infrastructureRef in an object of this API version (CAPI contract

@@ -108,6 +108,7 @@ func fullRecord(t *testing.T, k capi.Key) capi.Record {
 	seed := 0
 	fill(reflect.ValueOf(&r).Elem(), &seed)
 	r.Key, r.PlunderMachine = k, k
+	r.Protected = false // no part of the record
 	// What is shown in spec and status has to be what it says it is.
 	r.MAC, r.Address, r.HostName = "00:50:56:a5:11:20", "192.168.1.123", k.Name+"-x7f3q"
 	r.ProviderID, r.Phase, r.Reason = capi.ProviderID(r.MAC), capi.PhaseProvisioned, "Because"
@@ -512,8 +513,10 @@ func TestMemoryFailures(t *testing.T) {
 	_, err3 := m.Records(ctx)
 	_, _, err4 := m.ClusterRecord(ctx, key("c"))
 	_, err5 := m.Events(ctx)
+	_, err6 := m.ClusterRecords(ctx)
+	_, _, err7 := m.CondemnCluster(ctx, key("c"))
 	errs := []error{
-		err1, err2, err3, err4, err5, m.Sync(ctx, testSet("a")), m.SaveRecord(ctx, capi.Record{}), m.DeleteRecord(ctx, key("a")),
+		err1, err2, err3, err4, err5, err6, err7, m.DeleteCluster(ctx, key("c")), m.Protect(ctx, key("a"), true), m.Sync(ctx, testSet("a")), m.SaveRecord(ctx, capi.Record{}), m.DeleteRecord(ctx, key("a")),
 		m.SaveClusterRecord(ctx, capi.ClusterRecord{}), m.AddEvent(ctx, capi.Event{}),
 	}
 	if len(errs) != n {
