@@ -183,6 +183,20 @@ func TestHostProbeOnHost(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("disks\n got %q\nwant %q", got, want)
 		}
+		m, err := translate.HostProbe("detail", []string{"10.0.0.1"}, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f2, done, err := translate.ReadHostProbe(r.run(m)["10.0.0.1"], "detail")
+		if err != nil || !done || len(f2.Disks) != 3 {
+			t.Fatalf("%+v, done %v, err %v", f2, done, err)
+		}
+		for i, d := range f2.Disks {
+			mounts := map[string]string{"/dev/sda": "/,/boot/efi"}[d.Device]
+			if d.Identity() != f.Disks[i] || d.WWN == "" || d.Serial == "" || d.Content != "gpt,vfat,ext4" || d.Mounts != mounts {
+				t.Errorf("in detail: %+v, before: %+v", d, f.Disks[i])
+			}
+		}
 	})
 }
 
@@ -461,7 +475,9 @@ func TestGuardStopsStrangers(t *testing.T) {
 			before := len(h.History())
 			for _, build := range []func() (wire.Map, error){
 				func() (wire.Map, error) { return translate.Packages("j", target, kubernetes("1.34.1", false), f) },
-				func() (wire.Map, error) { return translate.Wipe("j", target, translate.WipeOrder{Disks: disks, Delay: 10 * time.Second}) },
+				func() (wire.Map, error) {
+					return translate.Wipe("j", target, translate.WipeOrder{Disks: disks, Delay: 10 * time.Second})
+				},
 			} {
 				m, err := build()
 				l := r.post(m, err)

@@ -100,6 +100,8 @@ func (in *input) maps() (map[string]wire.Map, map[string]error) {
 	add("ports", m, err)
 	m, err = translate.HostProbe("job", []string{in.Address}, false)
 	add("probe", m, err)
+	m, err = translate.HostProbe("job", []string{in.Address}, true)
+	add("probe-detail", m, err)
 	m, err = translate.Packages("job", t, k, f)
 	add("packages", m, err)
 	m, err = translate.Init("job", t, k, f, translate.InitInput{Token: tok})
@@ -337,7 +339,7 @@ func TestMapRules(t *testing.T) {
 				_ = shape(t, text) // it can be read
 			}
 			first := m.Deployments[0].Actions[0]
-			if guarded := kind != "ports" && kind != "probe"; guarded && first.Name != translate.TaskName("guard", "job") {
+			if guarded := kind != "ports" && !strings.HasPrefix(kind, "probe"); guarded && first.Name != translate.TaskName("guard", "job") {
 				t.Errorf("%s %s begins with %s, not with the guard", name, kind, first.Name)
 			}
 		}

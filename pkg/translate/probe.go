@@ -122,28 +122,6 @@ func HostProbe(job string, addresses []string, detail bool) (wire.Map, error) {
 // quote makes a text one word of a shell, whatever is in it.
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-// probeScript prints facts, addresses, boot identity and disks. A disk's flags are
-// root (it holds /, through partitions, LVM, md or crypt), mounted, usb, removable,
-// ro and remote.
-const probeScript = `set -u; export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C; ID=unknown; [ -r /etc/os-release ] && . /etc/os-release
-pm=none; for p in apt-get dnf yum zypper apk; do command -v $p >/dev/null 2>&1 && { pm=$p; break; }; done
-cg=1; [ -e /sys/fs/cgroup/cgroup.controllers ] && cg=2; sd=no; [ -d /run/systemd/system ] && sd=yes; b=no; command -v bash >/dev/null 2>&1 && b=yes
-echo "capplunder-facts id=$ID like=$(echo "${ID_LIKE:--}" | tr ' ' ,) ver=${VERSION_ID:--} codename=${VERSION_CODENAME:--} arch=$(uname -m) pm=$pm systemd=$sd cgroup=$cg bash=$b kernel=$(uname -r) host=$(uname -n) uid=$(id -u) kubeadm=$(kubeadm version -o short 2>/dev/null || echo -) node=$([ -e /etc/kubernetes/kubelet.conf ] && echo yes || echo no)"
-for f in /sys/class/net/*/address; do [ -r "$f" ] && read -r v <"$f" && [ -n "$v" ] && echo "capplunder-mac $v"; done
-read -r up v </proc/uptime; read -r v </proc/sys/kernel/random/boot_id; echo "capplunder-boot id=$v uptime=$up"
-wd() ( if [ -e "$1/partition" ]; then wd "${1%/*}"; exit; fi; n=0; for s in "$1"/slaves/*; do [ -e "$s" ] || continue; n=1; wd "$(readlink -f "$s")"; done; [ "$n" = 1 ] || echo "${1##*/}" )
-rt=; held=; while read -r _ _ mm _ mp rest; do b=; if [ -e "/sys/dev/block/$mm" ]; then b=$(readlink -f "/sys/dev/block/$mm"); else set -- ${rest##* - }; [ -b "${2:-}" ] && b=$(readlink -f "/sys/class/block/$(basename "$(readlink -f "$2")")"); fi
-[ -n "$b" ] || continue; held="$held $(wd "$b")"; [ "$mp" = / ] && rt=$b; done </proc/self/mountinfo
-roots=; [ -n "$rt" ] && roots=$(wd "$rt" | sort -u)
-for b in /sys/block/*; do n=${b##*/}; case $n in loop*|ram*|zram*|sr*|fd*|dm-*|md*|nbd*|mtd*|zd*|rbd*|drbd*|mmcblk*boot*|mmcblk*rpmb) continue;; esac
-[ -r "$b/size" ] || continue; read -r sz <"$b/size"; [ "$sz" -gt 0 ] || continue; [ -e "$b/hidden" ] && read -r v <"$b/hidden" && [ "$v" = 1 ] && continue
-f=; read -r v <"$b/removable"; [ "$v" = 0 ] || f=$f,removable; read -r v <"$b/ro"; [ "$v" = 0 ] || f=$f,ro
-case $(readlink -f "$b") in */usb[0-9]*) f=$f,usb;; */session[0-9]*|*/rport-*|*/nvme-fabrics/*) f=$f,remote;; esac
-for r in $roots; do [ "$r" = "$n" ] && f=$f,root; done; case " $(echo $held) " in *" $n "*) f=$f,mounted;; esac
-id=-; for k in wwid device/wwid serial device/serial; do [ -r "$b/$k" ] && read -r id <"$b/$k" && [ -n "$id" ] && break; id=-; done
-echo "capplunder-disk dev=/dev/$(echo "$n" | tr '!' /) bytes=$((sz*512)) flags=${f#,} id=$(echo "$id" | tr -s ' ' _)"; done
-echo "capplunder-probe done"`
-
 // ReadHostProbe reads one host's answer; done is false while it is not there. err
 // is why the host could not be asked (it does not listen, SSH refused the key).
 func ReadHostProbe(l wire.Log, job string) (f Facts, done bool, err error) {
@@ -184,7 +162,16 @@ func ReadHostProbe(l wire.Log, job string) (f Facts, done bool, err error) {
 			if err != nil {
 				continue
 			}
-			f.Disks = append(f.Disks, capi.Disk{Device: v["dev"], Bytes: n, ID: v["id"], Flags: v["flags"]})
+			d := capi.Disk{
+				Device: v["dev"], Bytes: n, ID: v["id"], Flags: v["flags"],
+				WWN: identity(v["wwn"]), Serial: identity(v["serial"]), Model: identity(v["model"]),
+			}
+			if mounts, detail := v["mounts"]; detail {
+				d.Mounts, d.Content = mountNames(mounts), unknownContent
+			}
+			f.Disks = append(f.Disks, d)
+		case "capplunder-content":
+			addContent(f.Disks, v["dev"], v["what"])
 		}
 	}
 	if f.BootID == "" || f.ID == "" {

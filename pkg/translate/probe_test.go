@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/plunder-app/capplunder/pkg/capi"
 	"github.com/plunder-app/capplunder/pkg/plunder/wire"
 	"github.com/plunder-app/capplunder/pkg/translate"
@@ -68,6 +70,41 @@ func TestPortProbe(t *testing.T) {
 	}
 	if _, done, err := translate.ReadPortProbe(wire.Log{Entries: []wire.LogEntry{{Task: a.Name, Entry: "capplunder-open 127.0.1.2"}}}, "j"); !done || err == nil {
 		t.Error("half an answer must be an error")
+	}
+}
+
+func TestReadHostProbeDetail(t *testing.T) {
+	const detail = `capplunder-facts id=debian uid=0
+capplunder-boot id=922cd220-4a08-429d-bd0f-cef3a4e1a966 uptime=1
+capplunder-disk dev=/dev/nvme0n1 bytes=4096 flags=root,mounted id=eui.1 wwn=eui.1 serial=S1 model=Q_SSD mounts=/var/a\040b,/,/,/x\054y\134z,/50%,/é,
+capplunder-disk dev=/dev/sda bytes=4096 flags= id=- wwn= serial= model=x$(id) mounts=
+capplunder-disk dev=/dev/sdb bytes=4096 flags= id=- wwn= serial= model= mounts=
+capplunder-disk dev=/dev/cciss/c0d0 bytes=4096 flags= id=- wwn= serial= model= mounts=
+capplunder-disk dev=/dev/sdc bytes=4096 flags= id=- wwn= serial= model= mounts=
+capplunder-content dev=/dev/nvme0n1 what=gpt,dos,
+capplunder-content dev=/dev/nvme0n1p1 what=vfat,dos,
+capplunder-content dev=/dev/nvme0n1p2 what=ext4,
+capplunder-content dev=/dev/nvme0n1p3 what=ext4,
+capplunder-content dev=/dev/nvme0n12 what=xfs,
+capplunder-content dev=/dev/sda what=dos,
+capplunder-content dev=/dev/sda1 what=
+capplunder-content dev=/dev/sdaa1 what=xfs,
+capplunder-content dev=/dev/sdb what=
+capplunder-content dev=/dev/cciss/c0d0p1 what=LVM2_member,
+capplunder-probe done`
+	f, done, err := translate.ReadHostProbe(wire.Log{Entries: []wire.LogEntry{{Task: "probe#j", Entry: detail}}}, "j")
+	if err != nil || !done {
+		t.Fatal(done, err)
+	}
+	want := []capi.Disk{
+		{Device: "/dev/nvme0n1", Bytes: 4096, ID: "eui.1", Flags: "root,mounted", WWN: "eui.1", Serial: "S1", Model: "Q_SSD", Mounts: "/,/%C3%A9,/50%25,/var/a%20b,/x%2Cy\\z", Content: "gpt,vfat,ext4"},
+		{Device: "/dev/sda", Bytes: 4096, ID: "-", Model: "xid", Content: "dos"},
+		{Device: "/dev/sdb", Bytes: 4096, ID: "-"},
+		{Device: "/dev/cciss/c0d0", Bytes: 4096, ID: "-", Content: "LVM2_member"},
+		{Device: "/dev/sdc", Bytes: 4096, ID: "-", Content: "?"},
+	}
+	if diff := cmp.Diff(want, f.Disks); diff != "" {
+		t.Errorf("disks (-want +got):\n%s", diff)
 	}
 }
 
