@@ -118,7 +118,13 @@ func runDeleteMachine(ctx context.Context, o *deleteMachineOptions) error {
 	}
 	reporter := f.reporter(out)
 	engine := apply.New(server, store, reporter.Report, f.engineOptions(o.limits))
-	res, err := engine.Delete(ctx, keys, apply.DeleteOptions{ForceRemove: o.forceRemove}, func(victims []capi.Record) error { return o.confirm(ctx, victims) })
+	res, err := engine.Delete(ctx, apply.Targets{Machines: keys}, apply.DeleteOptions{ForceRemove: o.forceRemove}, func(p apply.Preview) error {
+		victims := make([]capi.Record, len(p.Machines))
+		for i, m := range p.Machines {
+			victims[i] = m.Record
+		}
+		return o.confirm(ctx, victims)
+	})
 	err = errors.Join(err, reporter.Close(), server.Close())
 	return errors.Join(err, f.printDeleted(out, res))
 }

@@ -106,11 +106,7 @@ func runGet(ctx context.Context, o *getOptions) (err error) {
 		return err
 	}
 	if !o.watch {
-		err = o.f.show(out, l, len(o.names) == 1)
-		for _, text := range l.notices {
-			o.f.noticef("%s", text)
-		}
-		return err
+		return o.f.show(out, l, len(o.names) == 1)
 	}
 	return o.runWatch(ctx, out, l)
 }

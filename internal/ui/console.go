@@ -137,14 +137,13 @@ func prefixLines(p []byte, prefix string, inLine *bool) []byte {
 }
 
 // oneLine makes somebody else's text safe for one line of a terminal: white space
-// is folded, control characters (escape sequences!) and those that turn the direction
-// of writing are dropped.
+// is folded, control characters (escape sequences!) are dropped.
 func oneLine(s string) string {
 	s = strings.Map(func(r rune) rune {
 		switch {
 		case unicode.IsSpace(r):
 			return ' '
-		case unicode.IsControl(r), unicode.Is(unicode.Bidi_Control, r):
+		case unicode.IsControl(r):
 			return -1
 		}
 		return r

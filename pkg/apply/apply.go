@@ -29,6 +29,7 @@ type run struct {
 	machines []*machine
 	clusters map[capi.Key]*cluster
 	records  map[capi.Key]capi.Record // as they were when the run began
+	gone     []capi.Key               // clusters that were deleted
 
 	// What serves all machines together runs in the background, under base, and has
 	// ended when the run returns.
@@ -162,6 +163,9 @@ func (r *run) apply(ctx context.Context, set *capi.Set, plan *translate.Plan, cf
 	if err := r.prepare(ctx, set); err != nil {
 		return Result{}, err
 	}
+	if err := r.part(ctx, nil); err != nil {
+		return Result{}, err
+	}
 	r.announce()
 
 	var wg sync.WaitGroup
@@ -265,9 +269,9 @@ func (r *run) condemned(ctx context.Context, set *capi.Set) error {
 		i := slices.IndexFunc(r.machines, func(m *machine) bool { return m.key == rec.Key })
 		switch {
 		case i < 0:
-			r.machines = append(r.machines, r.victim(rec))
+			r.machines = append(r.machines, r.victim(rec, DeleteOptions{}))
 		case !r.machines[i].plan.Machine.Paused:
-			r.machines[i] = r.victim(rec)
+			r.machines[i] = r.victim(rec, DeleteOptions{})
 		}
 	}
 	return nil
@@ -282,6 +286,12 @@ func (r *run) prepare(ctx context.Context, set *capi.Set) error {
 		rec, _, err := r.store.ClusterRecord(ctx, c.Key)
 		if err != nil {
 			return err
+		}
+		if rec.Phase == capi.PhaseDeleting && !c.Paused && !c.Deleting {
+			return &ClusterError{
+				Key: c.Key, Err: &SafetyError{"it is being deleted; finish that first"},
+				Next: "capplunder delete cluster " + c.Name + " -n " + c.Namespace,
+			}
 		}
 		r.clusters[c.Key] = r.newCluster(c, rec)
 	}
@@ -325,7 +335,7 @@ func (r *run) announce() {
 		}
 		if m.deleting {
 			wipes++
-			forced = forced || m.forced
+			forced = forced || m.del.ForceRemove
 			p.Steps = m.removal()
 		} else {
 			p.Role, p.Steps = m.plan.Machine.Role(), m.plan.Steps
@@ -352,7 +362,7 @@ func machineCount(n int) string {
 }
 
 func (r *run) summary() (Result, error) {
-	var res Result
+	res := Result{Clusters: r.gone}
 	var failed []*MachineError
 	for _, m := range r.machines {
 		count(&res.Counts, m.outcome)

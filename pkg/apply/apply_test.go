@@ -433,16 +433,21 @@ func TestDeleteUnknown(t *testing.T) {
 	})
 }
 
-func TestDeleteDeclinedSendsNothing(t *testing.T) {
+func TestDeleteDeclinedChangesNothing(t *testing.T) {
 	bubble(t, simulator.Config{}, func(ctx context.Context, r *rack) {
 		if _, err := r.apply(ctx, fleet(0), skipKubernetes); err != nil {
 			t.Fatal(err)
 		}
 		r.sim.ForgetCalls()
 		declined := errors.New("no")
-		_, err := r.engine().Delete(ctx, []capi.Key{{Namespace: "default", Name: "cp"}}, apply.DeleteOptions{}, func([]capi.Record) error { return declined })
-		if !errors.Is(err, declined) || len(r.sim.Calls()) != 0 || r.record("cp").Phase != capi.PhaseProvisioned {
-			t.Fatalf("err %v, calls %v", err, r.sim.Calls())
+		_, err := r.engine().Delete(ctx, apply.Targets{Machines: []capi.Key{{Namespace: "default", Name: "cp"}}}, apply.DeleteOptions{}, func(apply.Preview) error { return declined })
+		if !errors.Is(err, declined) || r.record("cp").Phase != capi.PhaseProvisioned {
+			t.Fatalf("err %v", err)
+		}
+		for _, c := range r.sim.Mutations() {
+			if c.Function != "POST /parlay" || !strings.Contains(string(c.Body), "capplunder probe#") {
+				t.Errorf("%s %s", c.Function, c.Body)
+			}
 		}
 	})
 }

@@ -119,7 +119,7 @@ func (c *cluster) attendOn(ctx context.Context, plane capi.Record, k *translate.
 			return translate.ControlPlaneWork(id, target, k, work)
 		},
 		posting: func(string) error { return nil }, // asked anew by whoever needs it
-		restore: func(ctx context.Context) error { return c.restorePlane(ctx, plane) },
+		restore: func(ctx context.Context) error { return c.run.restorePlane(ctx, plane) },
 		observe: func(string) {},
 	})
 	if err != nil {
@@ -140,15 +140,15 @@ func (c *cluster) attendOn(ctx context.Context, plane capi.Record, k *translate.
 
 // restorePlane puts the deployment of a control plane machine back on a server that
 // restarted empty, so that parlay reaches it again.
-func (c *cluster) restorePlane(ctx context.Context, plane capi.Record) error {
-	all, err := c.run.server.Deployments(ctx)
+func (r *run) restorePlane(ctx context.Context, plane capi.Record) error {
+	all, err := r.server.Deployments(ctx)
 	if err != nil {
 		return err
 	}
 	if _, ok := all.ByMAC(plane.MAC); ok {
 		return nil
 	}
-	return c.run.server.EnsureDeployment(ctx, wire.Deployment{
+	return r.server.EnsureDeployment(ctx, wire.Deployment{
 		MAC: plane.MAC, BootConfigName: plane.DeploymentType, Config: wire.HostConfig{Address: plane.Address, Hostname: plane.HostName},
 	})
 }

@@ -23,7 +23,8 @@ type Options struct {
 	OSTimeout time.Duration
 	// KubernetesTimeout is the limit from the proven operating system to a finished node (default 30m).
 	KubernetesTimeout time.Duration
-	// WipeTimeout is the limit of identity check, release and wipe of one machine (default 15m).
+	// WipeTimeout is the limit of the identity check of one machine, of its release, and of
+	// its wipe, where the size of the disks adds to it if every byte is written (default 15m).
 	WipeTimeout time.Duration
 	// ReturnTimeout is how long to wait until a wiped machine is seen in the pool (default 15m).
 	ReturnTimeout time.Duration
@@ -105,6 +106,7 @@ func New(server Server, store Store, emit event.Func, opts Options) *Engine {
 // Result is what a run came to, machine by machine, in the order of the plan.
 type Result struct {
 	Machines []MachineResult
+	Clusters []capi.Key // that were deleted
 	Counts   event.Counts
 }
 

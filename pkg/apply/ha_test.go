@@ -309,7 +309,7 @@ func TestNoNewClusterBesideOneBeingDeleted(t *testing.T) {
 			if e.Type == event.Started && e.Step == event.StepWipe {
 				cancel()
 			}
-		}).Delete(interrupted, keys, apply.DeleteOptions{}, func([]capi.Record) error { return nil })
+		}).Delete(interrupted, apply.Targets{Machines: keys}, apply.DeleteOptions{}, func(apply.Preview) error { return nil })
 		other := strings.ReplaceAll(ha("", 3, 0), "cp3", "cp0")
 		res, err := r.apply(ctx, other)
 		if err == nil || !strings.Contains(err.Error(), "is being deleted, and may still run it") || res.Counts.Ready != 0 {

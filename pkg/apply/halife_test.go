@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/plunder-app/capplunder/pkg/apply"
 	"github.com/plunder-app/capplunder/pkg/apply/event"
 	"github.com/plunder-app/capplunder/pkg/capi"
 	"github.com/plunder-app/capplunder/pkg/simulator"
@@ -52,7 +53,7 @@ func TestHighlyAvailableAfterSkipKubernetes(t *testing.T) {
 	})
 }
 
-// A control plane machine that was deleted is to come back as a member of its cluster,
+// A control plane machine that was given up is to come back as a member of its cluster,
 // the one that initialised it, too, and never beside it. etcd still counts on the old
 // one, so a person has to take that out first, and is told so.
 func TestControlPlaneReplaced(t *testing.T) {
@@ -63,7 +64,8 @@ func TestControlPlaneReplaced(t *testing.T) {
 				if _, err := r.apply(ctx, ha("", 3, 1)); err != nil {
 					t.Fatal(err)
 				}
-				if _, err := r.delete(ctx, name); err != nil {
+				r.sim.PowerOff(r.record(name).MAC)
+				if _, err := r.deleteWith(ctx, apply.DeleteOptions{ForceRemove: true}, name); err != nil {
 					t.Fatal(err)
 				}
 				_, err := r.apply(ctx, ha("", 3, 1))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/plunder-app/capplunder/pkg/apply/event"
@@ -18,6 +19,10 @@ import (
 // saveLimit is the deadline of a write to the store. Writes go on when the run is
 // interrupted: what was done must be on record.
 const saveLimit = 30 * time.Second
+
+// reasonDirty on record: the wipe of the machine was begun, or may have been, and is not
+// proved.
+const reasonDirty = "Dirty"
 
 // machine is one machine of a run. It belongs to one goroutine at a time.
 type machine struct {
@@ -36,7 +41,14 @@ type machine struct {
 
 	// deleting: the deployment must never again be one that installs something.
 	deleting bool
-	forced   bool // deleting without looking at the host, and without a wipe
+	del      DeleteOptions
+	part     *parting    // what its cluster is left with
+	shown    *Doomed     // what somebody agreed to, if the host had answered
+	chosen   []capi.Disk // to be wiped
+	// parted is closed once a machine that is deleted is wiped, or is known to stay.
+	parted   chan struct{}
+	partOnce sync.Once
+	stayed   bool // set before parted is closed
 
 	outcome event.Type
 	message string // why it was skipped
@@ -80,6 +92,11 @@ func (r *run) newMachine(mp *translate.MachinePlan, rec capi.Record) *machine {
 		m.refuse("", fmt.Sprintf("the manifest says that it is provisioned as %s, but the %s does not know it; remove spec.providerID to install it anew", given, r.store))
 	}
 	return m
+}
+
+// copy is for others who look on while the machine goes on: it shares nothing that changes.
+func (m *machine) copy() *machine {
+	return &machine{run: m.run, plan: m.plan, key: m.key, rec: m.rec, step: m.step, stepped: m.stepped, deleting: m.deleting}
 }
 
 // skipped tells that nothing is done for the machine.
@@ -193,7 +210,7 @@ func (m *machine) awaitOS(ctx context.Context, began time.Time) error {
 		return nil
 	}
 	err = m.save(ctx, func(rec *capi.Record) {
-		rec.BootID, rec.Disks, rec.Root = facts.BootID, facts.Disks, facts.UID == 0
+		rec.BootID, rec.Disks, rec.Root = facts.BootID, identities(facts.Disks), facts.UID == 0
 		if first {
 			rec.Step, rec.OSReadyAt = string(event.StepOS), time.Now().UTC()
 		}
@@ -259,6 +276,12 @@ func (m *machine) letter() string { return "Machine " + m.key.String() }
 func (m *machine) finish(ctx context.Context, err error) {
 	r := m.run
 	m.outcome, m.err = outcome(err), err
+	if m.deleting {
+		m.partOnce.Do(func() {
+			m.stayed = err != nil
+			close(m.parted)
+		})
+	}
 	elapsed := event.Seconds(time.Since(r.began))
 	switch {
 	case err == nil && m.deleting:
@@ -308,6 +331,9 @@ func (m *machine) recordFailure(ctx context.Context, me *MachineError) {
 	if m.rec.Ready || m.rec.Phase == capi.PhaseDeleting {
 		phase = m.rec.Phase // what was reached stays reached
 	}
+	if m.rec.Dirty {
+		reason = reasonDirty
+	}
 	message := fmt.Sprintf("%s: %v", me.Step, me.Err)
 	err := m.save(ctx, func(rec *capi.Record) { rec.Phase, rec.Reason, rec.Message = phase, reason, message })
 	if err != nil {
@@ -322,7 +348,7 @@ func (m *machine) noteReason(s event.Step) string {
 	switch s { //nolint:exhaustive // the rest belongs to provisioning
 	case event.StepPackages, event.StepInit, event.StepJoin, event.StepBootstrap, event.StepNode, event.StepRecord:
 		return capi.ReasonInstall
-	case event.StepIdentity, event.StepRelease, event.StepWipe, event.StepReturn, event.StepForget:
+	case event.StepIdentity, event.StepDrain, event.StepRelease, event.StepWipe, event.StepReturn, event.StepForget:
 		return capi.ReasonDelete
 	}
 	return capi.ReasonProvision
@@ -420,11 +446,7 @@ func (m *machine) job(ctx context.Context, step event.Step, guard translate.Guar
 		address: m.rec.Address,
 		build:   func(id string) (wire.Map, error) { return build(id, t) },
 		posting: func(id string) error {
-			keep := m.save
-			if step == event.StepWipe {
-				keep = m.commit
-			}
-			return keep(ctx, func(rec *capi.Record) {
+			return m.save(ctx, func(rec *capi.Record) {
 				rec.JobStep, rec.JobID, rec.JobAt = string(step), id, time.Now().UTC()
 			})
 		},

@@ -100,7 +100,7 @@ func TestDeleteLeavesWhatOthersTook(t *testing.T) {
 			if e.Type == event.Started && e.Step == event.StepReturn {
 				time.AfterFunc(15*time.Second, cancel) // wiped and reset, not yet seen
 			}
-		}).Delete(cut, []capi.Key{capi.ParseKey("a1", "default")}, apply.DeleteOptions{}, yes)
+		}).Delete(cut, apply.Targets{Machines: []capi.Key{capi.ParseKey("a1", "default")}}, apply.DeleteOptions{}, yes)
 		if !errors.Is(err, context.Canceled) {
 			t.Fatalf("err %v", err)
 		}
@@ -169,7 +169,7 @@ func TestDeleteServerRestartsBeforeTheReturn(t *testing.T) {
 			if e.Type == event.Started && e.Step == event.StepReturn {
 				r.sim.Crash(20 * time.Second)
 			}
-		}).Delete(ctx, []capi.Key{capi.ParseKey("cp", "default")}, apply.DeleteOptions{}, yes)
+		}).Delete(ctx, apply.Targets{Machines: []capi.Key{capi.ParseKey("cp", "default")}}, apply.DeleteOptions{}, yes)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -465,7 +465,7 @@ func TestTwoPeopleOneAddress(t *testing.T) {
 	}
 }
 
-func yes([]capi.Record) error { return nil }
+func yes(apply.Preview) error { return nil }
 
 // The machine loses its power during an action whose failure does not matter, and
 // another one answers at its address. Every action is an SSH session of its own, so

@@ -41,6 +41,9 @@ const (
 // of machines, and one more for every few machines that newly answer.
 type prober struct {
 	run *run
+	// once: each host is asked once, in detail, and nothing at all is changed: no
+	// deployment is put back, no log deleted.
+	once bool
 
 	mu      sync.Mutex
 	waiting map[*probing]bool
@@ -69,10 +72,13 @@ type probeResult struct {
 // hardware, started since the claim; or with an error if another machine answers
 // there, or when ctx ends.
 func (p *prober) await(ctx context.Context, m *machine) (translate.Facts, error) {
-	still := *m
+	still := m.copy()
 	w := &probing{
 		since: time.Now(), rec: m.rec, result: make(chan probeResult, 1),
 		emit: still.observe, ensure: still.ensureDeployment,
+	}
+	if p.once {
+		w.ensure = func(context.Context) error { return errors.New("the plunder server does not have its deployment") }
 	}
 	p.mu.Lock()
 	if p.waiting == nil {
@@ -277,7 +283,7 @@ func (p *prober) ports(ctx context.Context, batch []*probing) (open []string, co
 	if err != nil {
 		return nil, 0, err
 	}
-	cost, err = p.ask(ctx, m, []string{logHost}, quiet([]*probing{host}), func(l map[string]wire.Log) (bool, error) {
+	cost, err = p.ask(ctx, m, []string{logHost}, p.quiet([]*probing{host}), func(l map[string]wire.Log) (bool, error) {
 		var done bool
 		var err error
 		open, done, err = translate.ReadPortProbe(l[logHost], id)
@@ -297,12 +303,12 @@ func (p *prober) hosts(ctx context.Context, chunk []*probing) error {
 		addresses[i] = w.rec.Address
 	}
 	id := p.run.random(5)
-	m, err := translate.HostProbe(id, addresses, false)
+	m, err := translate.HostProbe(id, addresses, p.once)
 	if err != nil {
 		return err
 	}
 	answered := map[string]bool{}
-	_, err = p.ask(ctx, m, addresses, quiet(chunk), func(logs map[string]wire.Log) (bool, error) {
+	_, err = p.ask(ctx, m, addresses, p.quiet(chunk), func(logs map[string]wire.Log) (bool, error) {
 		for _, w := range chunk {
 			a := w.rec.Address
 			if answered[a] {
@@ -347,8 +353,11 @@ func sshHint(err error) string {
 // quiet are the addresses of machines that have no job in flight: their logs may
 // be deleted, which keeps them short. The log of a job that an earlier run posted
 // is still wanted.
-func quiet(batch []*probing) []string {
+func (p *prober) quiet(batch []*probing) []string {
 	var addresses []string
+	if p.once {
+		return nil
+	}
 	for _, w := range batch {
 		if w.rec.JobID == "" {
 			addresses = append(addresses, w.rec.Address)
@@ -415,7 +424,7 @@ func (p *prober) judge(w *probing, f translate.Facts) {
 	switch {
 	case !slices.Contains(f.MACs, w.rec.MAC):
 		p.deliver(w, probeResult{err: &SafetyError{fmt.Sprintf(
-			"a stranger answers at %s: host %s with MAC %s, not %s; nothing was installed on it",
+			"a stranger answers at %s: host %s with MAC %s, not %s; nothing was done to it",
 			w.rec.Address, f.Host, strings.Join(f.MACs, ", "), w.rec.MAC)}})
 	case w.rec.BootID != "":
 		p.deliver(w, probeResult{facts: f})
@@ -437,6 +446,10 @@ func (p *prober) deliver(w *probing, res probeResult) {
 }
 
 func (p *prober) observe(w *probing, what string) {
+	if p.once {
+		p.deliver(w, probeResult{err: errors.New(what)})
+		return
+	}
 	if p.run.base.Err() != nil {
 		return // a look that was cut off has seen nothing: what was seen before counts
 	}

@@ -82,7 +82,7 @@ func (r *rack) delete(ctx context.Context, names ...string) (apply.Result, error
 	for i, n := range names {
 		keys[i] = capi.ParseKey(n, "default")
 	}
-	return r.engine().Delete(ctx, keys, apply.DeleteOptions{}, func([]capi.Record) error { return nil })
+	return r.engine().Delete(ctx, apply.Targets{Machines: keys}, apply.DeleteOptions{}, func(apply.Preview) error { return nil })
 }
 
 func (r *rack) record(name string) capi.Record {

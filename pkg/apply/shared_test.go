@@ -396,7 +396,7 @@ func TestForceRemove(t *testing.T) {
 			t.Fatalf("a host that does not answer was deleted: %v", err)
 		}
 		posts := r.sim.Count("POST /parlay")
-		res, err := r.engine().Delete(ctx, []capi.Key{rec.Key}, apply.DeleteOptions{ForceRemove: true}, yes)
+		res, err := r.engine().Delete(ctx, apply.Targets{Machines: []capi.Key{rec.Key}}, apply.DeleteOptions{ForceRemove: true}, yes)
 		if err != nil || res.Counts.Deleted != 1 {
 			t.Fatalf("%+v, %v", res.Counts, err)
 		}
@@ -428,7 +428,7 @@ func TestForceRemoveOfWhatIsAnothers(t *testing.T) {
 		must(t, r.client.EnsureDeployment(ctx, wire.Deployment{
 			MAC: rec.MAC, BootConfigName: "preseed", Config: wire.HostConfig{Address: "192.168.1.250", Hostname: "another"},
 		}))
-		res, err := r.engine().Delete(ctx, []capi.Key{rec.Key}, apply.DeleteOptions{ForceRemove: true}, yes)
+		res, err := r.engine().Delete(ctx, apply.Targets{Machines: []capi.Key{rec.Key}}, apply.DeleteOptions{ForceRemove: true}, yes)
 		if err != nil || res.Counts.Deleted != 1 {
 			t.Fatalf("%+v, %v", res.Counts, err)
 		}
@@ -460,7 +460,7 @@ func TestDeleteWhileTheStoreIsDown(t *testing.T) {
 						s.stop(false)
 					})
 				})
-				res, err := apply.New(r.client, s, down, r.opts).Delete(ctx, []capi.Key{rec.Key}, apply.DeleteOptions{}, yes)
+				res, err := apply.New(r.client, s, down, r.opts).Delete(ctx, apply.Targets{Machines: []capi.Key{rec.Key}}, apply.DeleteOptions{}, yes)
 				if err != nil || res.Counts.Deleted != 1 {
 					t.Fatalf("%+v, %v", res.Counts, err)
 				}
@@ -495,7 +495,7 @@ func TestDeleteGivesUpOnAStore(t *testing.T) {
 			if e.Type == event.PlanReady {
 				s.stop(true)
 			}
-		}, r.opts).Delete(ctx, []capi.Key{rec.Key}, apply.DeleteOptions{}, yes)
+		}, r.opts).Delete(ctx, apply.Targets{Machines: []capi.Key{rec.Key}}, apply.DeleteOptions{}, yes)
 		if !errors.Is(err, capi.ErrUnavailable) || time.Since(began) > deleteLimit {
 			t.Errorf("after %s: %v", time.Since(began), err)
 		}

@@ -64,7 +64,7 @@ func TestStoreFullAtEveryWrite(t *testing.T) {
 		return err
 	}
 	delete1 := func(ctx context.Context, r *rack, s apply.Store) error {
-		_, err := apply.New(r.client, s, nil, r.opts).Delete(ctx, []capi.Key{capi.ParseKey("cp", "default")}, apply.DeleteOptions{}, yes)
+		_, err := apply.New(r.client, s, nil, r.opts).Delete(ctx, apply.Targets{Machines: []capi.Key{capi.ParseKey("cp", "default")}}, apply.DeleteOptions{}, yes)
 		return err
 	}
 	for _, tt := range []struct {

@@ -42,6 +42,7 @@ const (
 	StepNode       Step = "node"       // wait until the machine is a node of its cluster
 	StepRecord     Step = "record"     // write provider ID and status
 	StepIdentity   Step = "identity"   // delete: prove that the host is the right one
+	StepDrain      Step = "drain"      // delete: take the node out of its cluster
 	StepRelease    Step = "release"    // delete: point the machine at the reboot loop
 	StepWipe       Step = "wipe"       // delete: wipe the disk and read back
 	StepReturn     Step = "return"     // delete: wait until the machine is seen in the pool
