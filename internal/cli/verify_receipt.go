@@ -274,7 +274,7 @@ func (o *verifyReceiptOptions) show(out output, v receiptVerdict) error {
 	if err := t.Write(o.f.io.Out, ui.TableOptions{Wide: out.format == formatWide, Color: o.f.io.OutColor, Prefix: prefix}); err != nil {
 		return err
 	}
-	text := fmt.Sprintf("%d disks of %d machines, wiped and read back", disks, len(v.Receipt.Machines))
+	text := fmt.Sprintf("%s of %s, wiped and read back", counted(disks, "disk"), counted(len(v.Receipt.Machines), "machine"))
 	if s := v.Signature; s != nil && s.Trusted {
 		text += "; signed with " + s.Fingerprint
 		if s.Principals != "" {
@@ -283,4 +283,12 @@ func (o *verifyReceiptOptions) show(out output, v receiptVerdict) error {
 	}
 	o.f.noticef("%s", text)
 	return nil
+}
+
+// counted is "1 disk", "2 disks".
+func counted(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }
