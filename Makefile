@@ -86,6 +86,13 @@ fuzz: ## Run every fuzz target, FUZZTIME (30s) each
 real-debian: $(KUBE)/kubeadm-1.30 $(KUBE)/kubeadm-1.36 ## Run the generated scripts on a real Debian in a folder; needs root, debootstrap, Debian's packages
 	test/real/debian/run.sh
 
+.PHONY: real-cycle
+real-cycle: build ## Apply, delete and kill on a real plunder server, PLUNDER=/path/to/it; needs root and sshd (docs/testing.md)
+	@[ -x "$(PLUNDER)" ] || { echo "error: no plunder server: make real-cycle PLUNDER=/path/to/plunder" >&2; exit 1; }
+	go build -o bin/rack ./test/real/rack
+	go build -o bin/cycle ./test/real/cycle
+	bin/cycle -plunder $(PLUNDER) $(CYCLE)
+
 ##@ Releases
 
 .PHONY: check-release

@@ -106,7 +106,11 @@ func runGet(ctx context.Context, o *getOptions) (err error) {
 		return err
 	}
 	if !o.watch {
-		return o.f.show(out, l, len(o.names) == 1)
+		err = o.f.show(out, l, len(o.names) == 1)
+		for _, text := range l.notices {
+			o.f.noticef("%s", text)
+		}
+		return err
 	}
 	return o.runWatch(ctx, out, l)
 }

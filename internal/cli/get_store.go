@@ -51,8 +51,44 @@ far each came. This reads the store and sends no request.`,
 			if err != nil {
 				return list{}, nextError{err, name + " get machines -A"}
 			}
+			for _, it := range l.items {
+				if m, ok := it.object.(recordedMachine); ok && m.Dirty {
+					l.notices = append(l.notices, dirtyNotice(m.Record, o.f.place)...)
+				}
+			}
 			return l, nil
 		},
+	}
+}
+
+// recordedMachine is a machine as JSON and YAML.
+type recordedMachine struct {
+	capi.Record
+	// Protected is not in the record itself.
+	Protected bool `json:"protected,omitempty"`
+}
+
+// phaseDirty is shown in place of the phase of a machine whose wipe was begun and is not
+// proved.
+const phaseDirty = "Dirty"
+
+// shownPhase is the phase for people.
+func shownPhase(r capi.Record) string {
+	if r.Dirty {
+		return phaseDirty
+	}
+	return string(r.Phase)
+}
+
+// dirtyNotice says what is the matter with a dirty machine, and what to type.
+func dirtyNotice(r capi.Record, place string) []string {
+	why := r.Message
+	if why == "" {
+		why = "a wipe was begun and is not proved"
+	}
+	return []string{
+		fmt.Sprintf("Machine %s is dirty, and not free: %s", r.Key, why),
+		"next: " + name + " delete machine " + r.Key.String() + place,
 	}
 }
 
@@ -63,7 +99,7 @@ func machineList(records []capi.Record, namespaces bool) list {
 		{Name: "NAME"}, {Name: "PROVIDERID"}, {Name: "PHASE"},
 		{Name: "CLUSTER", Wide: true}, {Name: "ROLE", Wide: true}, {Name: "VERSION", Wide: true},
 		{Name: "MAC ADDRESS", Wide: true}, {Name: "ADDRESS", Wide: true}, {Name: "HOST NAME", Wide: true},
-		{Name: "STEP", Wide: true}, {Name: "AGE", Wide: true},
+		{Name: "STEP", Wide: true}, {Name: "PROTECTED", Wide: true}, {Name: "AGE", Wide: true},
 	}}
 	if namespaces {
 		l.columns = append([]ui.Column{{Name: "NAMESPACE"}}, l.columns...)
@@ -73,17 +109,21 @@ func machineList(records []capi.Record, namespaces bool) list {
 		if r.ControlPlane {
 			role = capi.RoleControlPlane
 		}
+		protected := ""
+		if r.Protected {
+			protected = "yes"
+		}
 		cells := []string{
-			r.Name, r.ProviderID, string(r.Phase), r.Cluster, role, r.Version,
-			r.MAC, r.Address, r.HostName, r.Step, age(r.ClaimedAt),
+			r.Name, r.ProviderID, shownPhase(r), r.Cluster, role, r.Version,
+			r.MAC, r.Address, r.HostName, r.Step, protected, age(r.ClaimedAt),
 		}
 		if namespaces {
 			cells = append([]string{r.Namespace}, cells...)
 		}
 		l.items = append(l.items, item{
-			name: "machine/" + r.Name, key: r.Key.String(), cells: cells, object: r,
-			mark:  fmt.Sprint(r.Phase, r.ProviderID, r.Step, r.MAC, r.Address, r.HostName, r.Reason, r.Message),
-			brief: fmt.Sprint(r.Phase, r.ProviderID),
+			name: "machine/" + r.Name, key: r.Key.String(), cells: cells, object: recordedMachine{r, r.Protected},
+			mark:  fmt.Sprint(shownPhase(r), r.ProviderID, r.Step, r.MAC, r.Address, r.HostName, r.Reason, r.Message, r.Protected),
+			brief: fmt.Sprint(shownPhase(r), r.ProviderID),
 		})
 	}
 	return l

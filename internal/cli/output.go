@@ -67,6 +67,8 @@ type list struct {
 	kind    string // "MachineList"
 	columns []ui.Column
 	items   []item
+	// notices are for people, once the list is shown.
+	notices []string
 }
 
 // document is a list as JSON and YAML.

@@ -137,13 +137,14 @@ func prefixLines(p []byte, prefix string, inLine *bool) []byte {
 }
 
 // oneLine makes somebody else's text safe for one line of a terminal: white space
-// is folded, control characters (escape sequences!) are dropped.
+// is folded, control characters (escape sequences!) and those that turn the direction
+// of writing are dropped.
 func oneLine(s string) string {
 	s = strings.Map(func(r rune) rune {
 		switch {
 		case unicode.IsSpace(r):
 			return ' '
-		case unicode.IsControl(r):
+		case unicode.IsControl(r), unicode.Is(unicode.Bidi_Control, r):
 			return -1
 		}
 		return r

@@ -106,7 +106,7 @@ func cellStyle(column, cell string) string {
 		switch cell {
 		case "Provisioned", "Running":
 			return styleGreen
-		case "Failed":
+		case "Failed", "Dirty":
 			return styleRed
 		case "Pending", "Provisioning", "Deleting":
 			return styleYellow

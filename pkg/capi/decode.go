@@ -128,6 +128,9 @@ type decoder struct {
 	problems []placed
 	warnings []placed
 	known    bool // the documents read now are DecodeOptions.Known
+	// namesOnly: nothing but the names of Clusters and Machines is wanted, named are they.
+	namesOnly bool
+	named     []*input
 	// incomplete: an object could not be read as far as its name, so nothing can be
 	// said about objects that are missing.
 	incomplete bool
@@ -262,12 +265,18 @@ func (d *decoder) dispatch(in *input, group string) {
 		if d.foreign(in) || !d.metadata(in) {
 			return
 		}
-		if in.kind == "Cluster" {
+		switch {
+		case d.namesOnly:
+			d.named = append(d.named, in)
+		case in.kind == "Cluster":
 			d.cluster(in)
-		} else {
+		default:
 			d.machine(in)
 		}
 	case group == GroupInfrastructure && plunders:
+		if d.namesOnly {
+			return // they are deleted with what they belong to
+		}
 		if in.version != VersionPlunder {
 			d.incomplete = true
 			top.get("apiVersion").errorf("the version %s is not supported, only %s", quote(in.version), VersionPlunder)
@@ -296,7 +305,7 @@ func (d *decoder) dispatch(in *input, group string) {
 		d.unknownKind(in, append([]string{"Cluster", "Machine"}, otherClusterKinds()...))
 	case group == GroupInfrastructure && strings.HasPrefix(in.kind, "Plunder") && !slices.Contains(otherPlunderKinds(), in.kind):
 		d.unknownKind(in, append([]string{"PlunderCluster", "PlunderMachine"}, otherPlunderKinds()...))
-	case group == "" && in.kind == "Secret" && d.secret(in):
+	case group == "" && in.kind == "Secret" && (d.namesOnly || d.secret(in)):
 	default:
 		d.ignore(in, group)
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"time"
 )
 
 // deployment is what an installer reads from the server.
@@ -16,22 +17,51 @@ type deployment struct {
 }
 
 // next is what a boot script makes a machine do.
-type next int
+type next string
 
 const (
-	loop    next = iota // start again
-	disk                // nothing to boot from the network
-	install             // an installer ran
+	loop    next = "loop"      // start again
+	disk    next = "disk"      // nothing to boot from the network
+	install next = "installer" // an installer ran
 )
 
-// netboot is one boot from the network, up to the point where the installer
-// would start.
-func netboot(ctx context.Context, dhcp string, mac net.HardwareAddr) (next, deployment, error) {
-	file, err := bootFile(ctx, dhcp, mac)
+// boot is one boot from the network, as it is written to the file of -boots: a JSON
+// object a line.
+type boot struct {
+	// Time is when the machine knew what to do: whatever was changed on the server before
+	// it asked is in it.
+	Time  time.Time `json:"time"`
+	MAC   string    `json:"mac"`
+	Offer lead      `json:"offer"`
+	Ack   lead      `json:"ack"` // what the machine did
+}
+
+// lead is one answer of the server, and what it makes a machine do that heeds it.
+type lead struct {
+	named
+	To    next   `json:"to"`
+	Error string `json:"error,omitempty"`
+}
+
+// netboot is one boot from the network, up to the point where the installer would start.
+// Where the OFFER would have led is looked up, and nothing more.
+func netboot(ctx context.Context, dhcp string, mac net.HardwareAddr) (boot, deployment, error) {
+	b := boot{MAC: mac.String(), Offer: lead{To: disk}, Ack: lead{To: disk}}
+	d, err := func() (d deployment, err error) {
+		if b.Offer.named, b.Ack.named, err = lease(ctx, dhcp, mac); err != nil {
+			return d, err
+		}
+		if b.Offer.To, _, err = follow(ctx, b.Offer.File, mac); err != nil {
+			b.Offer.Error = err.Error()
+		}
+		b.Ack.To, d, err = follow(ctx, b.Ack.File, mac)
+		return d, err
+	}()
 	if err != nil {
-		return disk, deployment{}, err
+		b.Ack.Error = err.Error()
 	}
-	return follow(ctx, file, mac)
+	b.Time = time.Now()
+	return b, d, err
 }
 
 func follow(ctx context.Context, url string, mac net.HardwareAddr) (next, deployment, error) {

@@ -48,7 +48,7 @@ func plunderServer(t *testing.T, files map[string]string) (dhcp string) {
 			}
 			res := append(make([]byte, 0, 512), m[:240]...)
 			res[0] = 2
-			copy(res[16:], []byte{127, 0, 2, 1})
+			copy(res[16:], []byte{127, 0, 2, 1, 127, 0, 0, 9})
 			res = append(res, optType, 1, kind, optServerID, 4, 127, 0, 0, 1)
 			res = append(res, optBootFile, byte(len(web.URL+file)))
 			res = append(append(res, web.URL+file...), optEnd)
@@ -93,9 +93,15 @@ d-i passwd/username string rack`
 				files["/00-50-56-a5-11-20.ipxe"] = tt.script
 			}
 			mac, _ := net.ParseMAC(testMAC)
-			got, d, err := netboot(t.Context(), plunderServer(t, files), mac)
-			if got != tt.want {
-				t.Errorf("next = %v, want %v", got, tt.want)
+			b, d, err := netboot(t.Context(), plunderServer(t, files), mac)
+			if b.Ack.To != tt.want {
+				t.Errorf("the ACK leads to %v, want %v", b.Ack.To, tt.want)
+			}
+			if b.Offer.To != loop || !strings.HasSuffix(b.Offer.File, "/reboot.ipxe") || b.Offer.Error != "" {
+				t.Errorf("offer = %+v, want the reboot loop", b.Offer)
+			}
+			if b.MAC != testMAC || b.Time.IsZero() || b.Ack.Next != "127.0.0.9" || (b.Ack.Error != "") != (tt.err != "") {
+				t.Errorf("boot = %+v", b)
 			}
 			if diff := cmp.Diff(tt.deploy, d); diff != "" {
 				t.Errorf("deployment (-want +got):\n%s", diff)

@@ -25,31 +25,38 @@ const (
 	ack      = 5
 )
 
-// bootFile asks for an address as iPXE does and returns the boot file that the
-// server names in its ACK. The file of the OFFER is not the one that counts: a
-// server of May 2020 forgets a slash there and never names the script of a MAC.
-func bootFile(ctx context.Context, server string, mac net.HardwareAddr) (string, error) {
+// named is what one answer of the server tells a machine to boot.
+type named struct {
+	File string `json:"file"` // option 67: the URL of a script
+	Next string `json:"next"` // siaddr, the next server
+}
+
+// lease asks for an address as iPXE does and returns what the server's OFFER and its
+// ACK name. The ACK is the one that counts: a server of May 2020 forgets a slash in its
+// OFFERs and never names the script of a MAC there.
+func lease(ctx context.Context, server string, mac net.HardwareAddr) (offered, acked named, err error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "udp4", server)
 	if err != nil {
-		return "", err
+		return offered, acked, err
 	}
 	defer func() { _ = conn.Close() }()
 	// The broadcast flag stays off, so that the answer comes to our own port.
 	xid := uint32(time.Now().UnixNano())
 	answer, err := exchange(conn, xid, offer, message(xid, mac, discover, nil, nil))
 	if err != nil {
-		return "", fmt.Errorf("discover: %w", err)
+		return offered, acked, fmt.Errorf("discover: %w", err)
 	}
+	offered = answer.names()
 	answer, err = exchange(conn, xid, ack, message(xid, mac, request, answer.ip, answer.options[optServerID]))
 	if err != nil {
-		return "", fmt.Errorf("request: %w", err)
+		return offered, acked, fmt.Errorf("request: %w", err)
 	}
-	file := string(answer.options[optBootFile])
-	if file == "" {
-		return "", errors.New("the answer names no boot file")
+	acked = answer.names()
+	if acked.File == "" {
+		return offered, acked, errors.New("the answer names no boot file")
 	}
-	return file, nil
+	return offered, acked, nil
 }
 
 // message is a BOOTREQUEST with the user class that tells plunder that iPXE runs.
@@ -75,8 +82,12 @@ func message(xid uint32, mac net.HardwareAddr, kind byte, ip, server []byte) []b
 }
 
 type dhcpAnswer struct {
-	ip      []byte
-	options map[byte][]byte
+	ip, next []byte
+	options  map[byte][]byte
+}
+
+func (a dhcpAnswer) names() named {
+	return named{File: string(a.options[optBootFile]), Next: net.IP(a.next).String()}
 }
 
 func exchange(conn net.Conn, xid uint32, want byte, m []byte) (dhcpAnswer, error) {
@@ -95,7 +106,7 @@ func exchange(conn net.Conn, xid uint32, want byte, m []byte) (dhcpAnswer, error
 		if n < 240 || binary.BigEndian.Uint32(b[4:]) != xid {
 			continue
 		}
-		a := dhcpAnswer{ip: bytes.Clone(b[16:20]), options: map[byte][]byte{}}
+		a := dhcpAnswer{ip: bytes.Clone(b[16:20]), next: bytes.Clone(b[20:24]), options: map[byte][]byte{}}
 		for o := b[240:n]; len(o) > 1 && o[0] != optEnd; {
 			if o[0] == 0 {
 				o = o[1:]

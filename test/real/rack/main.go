@@ -42,6 +42,7 @@ func run(ctx context.Context, args []string) (int, error) {
 		f.StringVar(&c.Dir, "dir", "", "folder for sshd's files and the socket")
 		f.StringVar(&c.Key, "key", "", "public key of the plunder server, as in authorized_keys")
 		macs := f.String("mac", "00:50:56:a5:11:20,00:50:56:a5:b5:f1", "MAC addresses, one machine each")
+		f.StringVar(&c.Boots, "boots", "", "file to append a JSON line to for each boot from the network")
 		f.StringVar(&c.DHCP, "dhcp", "127.0.0.1:67", "address of the server's DHCP")
 		f.StringVar(&c.Sshd, "sshd", "/usr/sbin/sshd", "OpenSSH server to start for each installed machine")
 		f.DurationVar(&c.Loop, "loop", 3*time.Second, "one turn of the reboot loop")

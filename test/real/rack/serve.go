@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -20,6 +21,7 @@ import (
 
 type config struct {
 	Dir, Key, DHCP, Sshd      string
+	Boots                     string // file for all boots from the network, or ""
 	MACs                      []string
 	Loop, Install, Kubernetes time.Duration
 }
@@ -29,6 +31,22 @@ type rack struct {
 	config
 	world *host.World
 	log   *slog.Logger
+	boots journal
+}
+
+// journal is a file of JSON lines; without a writer it keeps nothing.
+type journal struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (j *journal) add(entry any) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.w == nil {
+		return nil
+	}
+	return json.NewEncoder(j.w).Encode(entry)
 }
 
 func serve(ctx context.Context, c config) error {
@@ -43,6 +61,14 @@ func serve(ctx context.Context, c config) error {
 	r := &rack{config: c, world: host.NewWorld(), log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 	if err := r.sshFiles(ctx); err != nil {
 		return err
+	}
+	if c.Boots != "" {
+		f, err := os.OpenFile(c.Boots, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = f.Close() }()
+		r.boots.w = f
 	}
 	socket := filepath.Join(c.Dir, "rack.sock")
 	if err := os.RemoveAll(socket); err != nil {
@@ -82,15 +108,21 @@ func (r *rack) machine(ctx context.Context, seed int64, mac net.HardwareAddr) er
 	}
 	installs := int64(0)
 	for ctx.Err() == nil {
-		what, d, err := netboot(ctx, r.DHCP, mac)
+		b, d, err := netboot(ctx, r.DHCP, mac)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err := r.boots.add(b); err != nil {
+			return err
+		}
 		switch {
 		case err != nil:
 			say("network boot: %v", err)
-		case what == loop:
+		case b.Ack.To == loop:
 			say("in the reboot loop")
-		case what == disk:
+		case b.Ack.To == disk:
 			say("nothing to boot from the network, nothing on the disk")
-		case what == install:
+		case b.Ack.To == install:
 			say("installing %s as %s", d.Address, d.HostName)
 			if !pause(ctx, r.Install) {
 				return nil
