@@ -166,7 +166,10 @@ func TestCheckIsCheap(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	data, err := sample().Encode()
+	r := sample()
+	r.Machines = r.Machines[:1]
+	r.Machines[0].Disks = r.Machines[0].Disks[1:] // a small one: hashing is slow here
+	data, err := r.Encode()
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -184,7 +187,7 @@ func FuzzDecode(f *testing.F) {
 		for _, m := range r.Machines {
 			for _, d := range m.Disks {
 				for _, s := range d.Samples {
-					if s.Bytes > 16<<20 {
+					if s.Bytes > 1<<16 {
 						return // costs too much to be tried often
 					}
 				}
