@@ -38,7 +38,7 @@ func (s *Server) ssh(l *life, a wire.Action, line string, t target) (string, err
 	if err != nil {
 		return "", err
 	}
-	cmd := host.Command{User: t.user, Line: line, Combined: a.CommandPipeCmd == ""}
+	cmd := host.Command{User: t.user, Line: line, Combined: a.CommandPipeCmd == "", Task: a.Name}
 	f := s.actionFault(a, t)
 	if f != nil && f.Kind == KindFail {
 		l.sleep(f.After)

@@ -44,7 +44,9 @@ func shellCommand(name string) command {
 		return cmdXargs
 	case "sleep":
 		return cmdSleep
-	case "true", "sync":
+	case "sync":
+		return cmdSync
+	case "true":
 		return func(*call) int { return 0 }
 	case "false":
 		return func(*call) int { return 1 }
@@ -248,7 +250,7 @@ func cmdSetsid(c *call) int {
 	}
 	d := c.with(args)
 	d.exported()
-	d.ses, d.in, d.shell = newSession(), nil, nil
+	d.ses, d.in, d.shell = newSession(c.ses.task), nil, nil
 	c.h.mu.Lock()
 	defer c.h.mu.Unlock()
 	if !c.h.up {

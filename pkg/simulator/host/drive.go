@@ -21,6 +21,7 @@ type DiskConfig struct {
 	Blank      bool   `json:",omitempty"` // nothing was ever written to it
 	Anonymous  bool   `json:",omitempty"` // it has neither WWN nor serial number, as some virtual disks
 	Frozen     bool   `json:",omitempty"` // the firmware has frozen the security commands of an ATA disk
+	NoErase    bool   `json:",omitempty"` // it has no command to erase itself: no ATA security, no NVMe format
 }
 
 // Identity is what a disk says of itself, always the same; "" for what it does not say.
@@ -37,6 +38,8 @@ type Drive struct {
 
 	d     *disk
 	parts []partition // that the kernel knows; the lock of the host's file system guards them
+	// password is the hash of the one that ATA security has, "" for none; Host.mu guards it.
+	password string
 }
 
 // NewDrives are the disks of a machine, each with an identity that follows from the

@@ -33,6 +33,7 @@ type node struct {
 	// written is called with what is written to a kernel file or character device.
 	written func([]byte) error
 	block   *section // of a block device
+	ro      bool     // of a block device: set read-only in the kernel
 	fifo    *fifo
 	zeros   bool // /dev/zero
 	// volatile nodes are made by the host and never part of a snapshot.
@@ -291,7 +292,7 @@ func (f *filesystem) writer(w who, p string, appending, truncate bool, perm fs.F
 		return nil, syscall.EROFS
 	case !w.allowed(n, 2):
 		return nil, syscall.EACCES
-	case n.block != nil && n.block.d.ro:
+	case n.block != nil && (n.ro || n.block.d.ro):
 		return nil, syscall.EPERM
 	case n.mode.IsRegular() && n.gen != nil && n.written == nil:
 		return nil, syscall.EACCES
@@ -311,13 +312,20 @@ type fileWriter struct {
 	f   *filesystem
 	n   *node
 	pos int64
+	// closed, if not nil, is called when the file is closed.
+	closed func()
 }
 
 // Read is here because the shell wants files that can do both.
 func (w *fileWriter) Read([]byte) (int, error) { return 0, io.EOF }
 
 // Close implements io.Closer.
-func (w *fileWriter) Close() error { return nil }
+func (w *fileWriter) Close() error {
+	if w.closed != nil {
+		w.closed()
+	}
+	return nil
+}
 
 func (w *fileWriter) Write(p []byte) (int, error) {
 	switch {

@@ -52,6 +52,8 @@ type Command struct {
 	// Combined says whether standard error belongs to the output, as in sessions
 	// without a pipe.
 	Combined bool
+	// Task is what the session is for, see Wipe.
+	Task string
 	// Raw leaves line ends at the end of the output.
 	Raw bool
 }
@@ -124,7 +126,7 @@ func New(cfg Config) *Host {
 	}
 	h := newHost(cfg)
 	if boot := h.disks[0]; !boot.Blank {
-		boot.d.zero(0, boot.Bytes)
+		_ = boot.d.erase(0, boot.Bytes, nil) // it can't fail
 		boot.parts = format(boot.d, true)
 	}
 	h.install()
@@ -156,6 +158,7 @@ func (h *Host) boot() {
 	h.pid = 1000
 	h.sys.boot()
 	h.mu.Unlock()
+	h.loseCaches()
 	h.fs.mu.Lock()
 	for _, d := range h.disks {
 		d.readTable()
@@ -190,8 +193,18 @@ func (h *Host) stop() bool {
 		h.kill(ErrDown)
 	}
 	h.mu.Unlock()
+	if was {
+		h.loseCaches()
+	}
 	h.world.remove(h)
 	return was
+}
+
+// loseCaches is the end of the kernel: what was not flushed is gone.
+func (h *Host) loseCaches() {
+	for _, d := range h.disks {
+		d.d.lose()
+	}
 }
 
 // Close turns the host off and waits for its processes.
@@ -246,7 +259,10 @@ func (h *Host) BootID() string {
 
 // Wiped reports whether the start of the boot disk is zeros, so that the machine
 // will not boot from it any more.
-func (h *Host) Wiped() bool { return h.disks[0].d.isZero(0, 34*sectorSize) }
+func (h *Host) Wiped() bool {
+	begin := make([]byte, 34*sectorSize)
+	return isZero(begin[:h.disks[0].d.readPlatters(begin, 0)])
+}
 
 // History lists the external commands that ran, oldest first and shortened, for
 // tests that ask which host saw what.
@@ -332,7 +348,7 @@ func (h *Host) Run(ctx context.Context, c Command) Result {
 	defer stop()
 	var out, errs output
 	s := &shell{
-		h: h, ses: newSession(), user: u, env: loginEnv(u), dir: u.home, umask: 0o022,
+		h: h, ses: newSession(c.Task), user: u, env: loginEnv(u), dir: u.home, umask: 0o022,
 		name: "bash", out: &out, err: &errs,
 	}
 	if c.Combined {

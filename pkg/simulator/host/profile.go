@@ -154,7 +154,7 @@ func (p profile) basePrograms() []string {
 	default:
 		all = append(all, "apt-cache", "apt-get", "apt-mark", "dpkg", "dpkg-query")
 		if p.id == "ubuntu" {
-			all = append(all, "ufw")
+			all = append(all, "hdparm", "ufw")
 		}
 	}
 	return slices.DeleteFunc(all, func(n string) bool { return n == "wget" && p.manager != "apk" })
@@ -299,6 +299,7 @@ func (h *Host) kernelFiles() {
 	live("/proc/mounts", h.mounts)
 	live("/proc/self/mountinfo", h.mountInfo)
 	put("/proc/sys/kernel/sysrq", &node{mode: 0o644, gen: func() []byte { return []byte("176\n") }, written: func([]byte) error { return nil }})
+	put("/proc/sys/vm/drop_caches", &node{mode: 0o200, gen: func() []byte { return nil }, written: h.dropCaches})
 	put("/proc/sysrq-trigger", &node{mode: 0o200, gen: func() []byte { return nil }, written: h.sysrq})
 
 	nic := "/sys/devices/pci0000:00/0000:00:03.0/net/eth0"
@@ -408,7 +409,10 @@ func (h *Host) swaps() string {
 func (h *Host) sysrq(p []byte) error {
 	switch {
 	case len(p) == 0:
+	case p[0] == 's':
+		h.sync()
 	case p[0] == 'u':
+		h.sync()
 		h.fs.mu.Lock()
 		h.fs.readOnly = true
 		h.fs.mu.Unlock()

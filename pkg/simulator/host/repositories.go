@@ -255,12 +255,14 @@ func programsOf(pkg string) (programs []string, service string) {
 		return []string{"docker"}, ""
 	case "kubelet":
 		return []string{"kubelet"}, "kubelet"
-	case "kubeadm", "kubectl", "curl", "conntrack", "socat", "ethtool", "ebtables", "iptables", "podman", "runc", "jq", "ipset", "gpg", "openssl":
+	case "kubeadm", "kubectl", "curl", "conntrack", "socat", "ethtool", "ebtables", "iptables", "podman", "runc", "jq", "ipset", "gpg", "openssl", "hdparm":
 		return []string{pkg}, ""
 	case "conntrack-tools":
 		return []string{"conntrack"}, ""
 	case "gnupg", "gnupg2":
 		return []string{"gpg"}, ""
+	case "nvme-cli":
+		return []string{"nvme"}, ""
 	case "gdisk":
 		return []string{"sgdisk"}, ""
 	case "cri-tools":

@@ -28,9 +28,10 @@ type session struct {
 	ended   bool          // no more may start
 	idle    chan struct{} // closed when running is 0 after the end
 	debt    time.Duration // see call.spend
+	task    string        // Command.Task
 }
 
-func newSession() *session { return &session{idle: make(chan struct{})} }
+func newSession(task string) *session { return &session{idle: make(chan struct{}), task: task} }
 
 func (s *session) enter() bool {
 	s.mu.Lock()
@@ -534,6 +535,9 @@ func (s *shell) onOpen(ctx context.Context, name string, flag int, perm fs.FileM
 		w, err := s.h.fs.writer(s.who(hc.Env), p, flag&os.O_APPEND != 0, flag&os.O_TRUNC != 0, perm)
 		if err != nil {
 			return fail(err)
+		}
+		if b := w.n.block; b != nil {
+			w.closed = func() { s.h.wrote(s.ses, "sh", *b, w.pos) }
 		}
 		return w, nil
 	}

@@ -48,15 +48,16 @@ type savedDisk struct {
 	sparse
 	Identity
 
-	Parts []partition `json:",omitempty"`
+	Parts    []partition `json:",omitempty"`
+	Password string      `json:",omitempty"` // hashed
 }
 
 func (d *Drive) snapshot() savedDisk {
-	return savedDisk{sparse: d.d.snapshot(), Identity: d.Identity, Parts: d.parts}
+	return savedDisk{sparse: d.d.snapshot(), Identity: d.Identity, Parts: d.parts, Password: d.password}
 }
 
 func (s savedDisk) drive(c DiskConfig) *Drive {
-	d := &Drive{DiskConfig: c, Identity: s.Identity, d: s.disk(), parts: s.Parts}
+	d := &Drive{DiskConfig: c, Identity: s.Identity, d: s.disk(), parts: s.Parts, password: s.Password}
 	d.d.ro = c.ReadOnly
 	if d.WWN == "" && d.Model == "" && !c.Anonymous && !c.virtio() { // of an earlier program
 		d.WWN, d.Model = "t10.ATA     SIMULATED DISK      "+d.Serial, "SIMULATED DISK"

@@ -40,14 +40,12 @@ func storageCommand(name string) command {
 		return cmdBlkdiscard
 	case "blockdev":
 		return cmdBlockdev
+	case "hdparm":
+		return cmdHdparm
+	case "nvme":
+		return cmdNvme
 	}
 	return nil
-}
-
-// mounted is a mounted file system beside those of the installation. Its files are not
-// apart from those of the host: what is written below its directory stays there.
-type mounted struct {
-	Device, Path, Type, Options string
 }
 
 // partitionFiles makes the device nodes of a disk's partitions, and what /sys says of them.
@@ -161,7 +159,7 @@ func (h *Host) lockedMounts() string {
 
 // signature is what the beginning of a device says of its contents.
 type signature struct {
-	kind        string // ext4, xfs, vfat, swap; "" for none
+	kind        string // ext4, xfs, vfat, swap, LVM2_member, linux_raid_member, crypto_LUKS; "" for none
 	table       string // gpt, dos; "" for none
 	label, uuid string
 }
@@ -172,7 +170,8 @@ const (
 	xfsUUID, xfsLabel           = 32, 108
 	fatMagic, fatLabel          = 3, 43
 	swapMagic, swapLabel        = 4086, 1052
-	tableMagic, gptMagic        = 510, 512
+	tableMagic, gptMagic        = 510, 512 // LVM's magic is at the latter, too
+	raidMagic                   = 4096
 )
 
 func (s section) signature() signature {
@@ -188,6 +187,12 @@ func (s section) signature() signature {
 	}
 	var out signature
 	switch {
+	case at(0, "LUKS\xba\xbe"):
+		out = signature{kind: "crypto_LUKS"}
+	case at(gptMagic, "LABELONE"):
+		out = signature{kind: "LVM2_member"}
+	case at(raidMagic, "\xfc\x4e\x2b\xa9"):
+		out = signature{kind: "linux_raid_member"}
 	case at(extMagic, "\x53\xef"):
 		out = signature{kind: "ext4", label: text(extLabel, 16), uuid: id(extUUID)}
 	case at(0, "XFSB"):
@@ -295,6 +300,9 @@ func cmdSfdisk(c *call) int {
 		dev.d.writeAt([]byte("EFI PART\x00\x00\x01\x00"), dev.length-sectorSize)
 	}
 	c.h.repartition(dev.disk, parts)
+	if status := c.written(dev.section, 35*sectorSize); status != 0 {
+		return status
+	}
 	if !has(flags, "-q", "--quiet") {
 		c.printf("The partition table has been altered.\nCalling ioctl() to re-read partition table.\nSyncing disks.\n")
 	}
@@ -375,22 +383,40 @@ func cmdMkfs(c *call) int {
 		put(extUUID, string(id))
 		put(extLabel, label)
 	}
+	return c.written(dev.section, 2*chunkSize)
+}
+
+// written flushes a device that a program has written to, as those do that know how
+// important it is, and gives the program's status.
+func (c *call) written(s section, bytes int64) int {
+	err := c.h.flush(s.d, s.off, s.off+s.length)
+	c.h.wrote(c.ses, c.args[0], s, bytes)
+	if err != nil {
+		return c.fail(1, "fsync failed: %s", errText(err))
+	}
 	return 0
 }
 
 // cmdBlkid says what is on devices.
 func cmdBlkid(c *call) int {
-	flags, args := options(c.args[1:], "-o", "-s", "-t", "-L", "-U")
+	flags, args := options(c.args[1:], "-o", "-s", "-t", "-L", "-U", "-c", "-n", "-u")
+	const nothing = 2
+	if has(flags, "-p") && len(args) == 0 {
+		return c.fail(4, "The low-level probing mode requires a device")
+	}
 	all := c.h.blockDevices()
 	if len(args) > 0 {
 		all = nil
 		for _, a := range args {
-			if dev, ok := c.findDevice(a); ok {
+			dev, ok := c.findDevice(a)
+			switch {
+			case ok && c.h.fs.access(c.who(), dev.name, 4) == nil:
 				all = append(all, dev)
+			case has(flags, "-p"):
+				c.errf("blkid: error: %s: %s", a, map[bool]string{true: "Permission denied", false: "No such file or directory"}[ok])
 			}
 		}
 	}
-	const nothing = 2
 	if l := value(flags, "-L"); l != "" {
 		dev, ok := c.findDevice("LABEL=" + l)
 		if !ok {
@@ -412,6 +438,8 @@ func cmdBlkid(c *call) int {
 				fields = append(fields, f.value)
 			case "export":
 				fields = append(fields, f.name+"="+f.value)
+			case "udev":
+				fields = append(fields, map[string]string{"TYPE": "ID_FS_TYPE", "UUID": "ID_FS_UUID", "LABEL": "ID_FS_LABEL", "PTTYPE": "ID_PART_TABLE_TYPE"}[f.name]+"="+f.value)
 			default:
 				fields = append(fields, fmt.Sprintf("%s=%q", f.name, f.value))
 			}
@@ -421,7 +449,9 @@ func cmdBlkid(c *call) int {
 		}
 		found = 0
 		switch o := value(flags, "-o"); o {
-		case "value", "export":
+		case "export":
+			c.printf("DEVNAME=%s\n%s\n", dev.name, strings.Join(fields, "\n"))
+		case "value", "udev":
 			c.printf("%s\n", strings.Join(fields, "\n"))
 		case "device":
 			c.printf("%s\n", dev.name)
@@ -501,258 +531,16 @@ func (c *call) lsblkField(dev blockDevice, column string, paths, exact bool) str
 		return s.table
 	case "RO":
 		return strings.TrimSpace(bit(c.h.disks[dev.disk].ReadOnly))
+	case "SERIAL", "MODEL", "WWN":
+		if dev.part > 0 && column != "WWN" {
+			return ""
+		}
+		id := c.h.disks[dev.disk].Identity
+		return map[string]string{"SERIAL": id.Serial, "MODEL": strings.ReplaceAll(id.Model, " ", "_"), "WWN": strings.Replace(id.WWN, "naa.", "0x", 1)}[column]
+	case "ROTA":
+		return strings.TrimSpace(bit(c.h.disks[dev.disk].Rotational))
 	case "RM":
 		return strings.TrimSpace(bit(c.h.disks[dev.disk].Removable))
 	}
 	return "\x00"
-}
-
-// mountFailure is what mount exits with when it could not mount.
-const mountFailure = 32
-
-func cmdMount(c *call) int {
-	flags, args := options(c.args[1:], "-t", "--types", "-o", "--options", "-L", "-U")
-	if has(flags, "--version", "-V") {
-		c.printf("mount from util-linux 2.39.3\n")
-		return 0
-	}
-	if len(args) == 0 && !has(flags, "-a", "--all") {
-		b, err := c.read("/proc/mounts")
-		if err != nil {
-			return 1
-		}
-		for _, line := range lines(b) {
-			if f := strings.Fields(line); len(f) > 3 {
-				c.printf("%s on %s type %s (%s)\n", f[0], f[1], f[2], f[3])
-			}
-		}
-		return 0
-	}
-	if !c.root() {
-		return c.fail(1, "must be superuser to use mount.")
-	}
-	fstab, _ := c.read("/etc/fstab")
-	if has(flags, "-a", "--all") {
-		status := 0
-		for _, m := range fstabMounts(fstab) {
-			if s := c.mountOne(m, true); s != 0 && !slices.Contains(strings.Split(m.Options, ","), "nofail") {
-				status = s
-			}
-		}
-		return status
-	}
-	if len(args) == 1 {
-		for _, m := range fstabMounts(fstab) {
-			if m.Path == c.path(args[0]) || m.Device == args[0] {
-				return c.mountOne(m, false)
-			}
-		}
-		return c.fail(1, "%s: can't find in /etc/fstab.", args[0])
-	}
-	return c.mountOne(mounted{args[0], c.path(args[1]), cmp.Or(value(flags, "-t", "--types"), "auto"), cmp.Or(value(flags, "-o", "--options"), "rw")}, false)
-}
-
-// fstabMounts are the lines of an fstab that mount -a mounts.
-func fstabMounts(fstab []byte) []mounted {
-	var out []mounted
-	for _, line := range lines(fstab) {
-		f := strings.Fields(line)
-		if len(f) < 4 || strings.HasPrefix(f[0], "#") || f[2] == "swap" || slices.Contains(strings.Split(f[3], ","), "noauto") {
-			continue
-		}
-		out = append(out, mounted{f[0], f[1], f[2], f[3]})
-	}
-	return out
-}
-
-// mountOne mounts one file system; one that is mounted already is fine for mount -a.
-func (c *call) mountOne(m mounted, again bool) int {
-	if text := c.h.mount(m, again); text != "" {
-		return c.fail(mountFailure, "%s: %s.", m.Path, text)
-	}
-	return 0
-}
-
-// mount says what keeps a file system from being mounted, "" if nothing did.
-func (h *Host) mount(m mounted, again bool) string {
-	for _, line := range lines([]byte(h.lockedMounts())) {
-		if f := strings.Fields(line); f[1] == m.Path {
-			if again {
-				return ""
-			}
-			return m.Device + " already mounted on " + m.Path
-		}
-	}
-	if i, err := h.fs.stat(m.Path, true); err != nil || !i.IsDir() {
-		return "mount point does not exist"
-	}
-	if !slices.Contains([]string{"tmpfs", "none", "bind"}, m.Type) && !strings.Contains(m.Options, "bind") {
-		dev, ok := h.findDevice(m.Device)
-		if !ok {
-			return "special device " + m.Device + " does not exist"
-		}
-		kind := dev.signature().kind
-		ext := strings.HasPrefix(kind, "ext") && strings.HasPrefix(m.Type, "ext")
-		if kind == "" || m.Type != "auto" && kind != m.Type && !ext {
-			return "wrong fs type, bad option, bad superblock on " + m.Device + ", missing codepage or helper program, or other error"
-		}
-		m.Device, m.Type = dev.name, kind
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.sys.mounts = append(h.sys.mounts, m)
-	return ""
-}
-
-func cmdUmount(c *call) int {
-	_, args := options(c.args[1:])
-	if !c.root() {
-		return c.fail(mountFailure, "must be superuser to unmount.")
-	}
-	status := 0
-	for _, a := range args {
-		c.h.mu.Lock()
-		n := len(c.h.sys.mounts)
-		c.h.sys.mounts = slices.DeleteFunc(c.h.sys.mounts, func(m mounted) bool { return m.Path == c.path(a) || m.Device == a })
-		same := n == len(c.h.sys.mounts)
-		c.h.mu.Unlock()
-		if same {
-			status = c.fail(mountFailure, "%s: not mounted.", a)
-		}
-	}
-	return status
-}
-
-// cmdMountpoint is mountpoint and findmnt with a directory.
-func cmdMountpoint(c *call) int {
-	flags, args := options(c.args[1:], "-o", "-T", "--target", "-S", "--source", "-t")
-	quiet := has(flags, "-q", "--quiet")
-	for _, a := range append(append(args, flags["-T"]...), flags["--target"]...) {
-		for _, line := range lines([]byte(c.h.lockedMounts())) {
-			f := strings.Fields(line)
-			if f[1] != c.path(a) && f[0] != a {
-				continue
-			}
-			switch {
-			case path.Base(c.args[0]) == "findmnt" && strings.EqualFold(value(flags, "-o"), "source"):
-				c.printf("%s\n", f[0])
-			case path.Base(c.args[0]) == "findmnt":
-				c.printf("%s %s %s %s\n", f[1], f[0], f[2], f[3])
-			case !quiet:
-				c.printf("%s is a mountpoint\n", a)
-			}
-			return 0
-		}
-		if path.Base(c.args[0]) == "mountpoint" && !quiet {
-			c.printf("%s is not a mountpoint\n", a)
-		}
-	}
-	return 1
-}
-
-// cmdDf shows the root file system, which is never full.
-func cmdDf(c *call) int {
-	flags, _ := options(c.args[1:], "-B", "--output")
-	if has(flags, "--output") && value(flags, "--output") != "" {
-		c.printf("    Avail\n%d\n", 400<<20)
-		return 0
-	}
-	c.printf("Filesystem     1K-blocks    Used Available Use%% Mounted on\n%s      460000000 8000000 428000000   2%% /\n", c.h.rootDevice())
-	return 0
-}
-
-// device finds a block device among operands.
-func (c *call) device(args []string) (section, int) {
-	if len(args) == 0 {
-		return section{}, c.fail(1, "no device specified")
-	}
-	name := args[len(args)-1]
-	c.h.fs.mu.Lock()
-	n, _, err := c.h.fs.get(c.path(name), true)
-	c.h.fs.mu.Unlock()
-	switch {
-	case err != nil:
-		return section{}, c.fail(1, "cannot open %s: %s", name, errText(err))
-	case n.block == nil:
-		return section{}, c.fail(1, "%s: not a block device", name)
-	case !c.who().allowed(n, 6):
-		return section{}, c.fail(1, "cannot open %s: Permission denied", name)
-	}
-	return *n.block, 0
-}
-
-// clear makes a range of a device zeros.
-func (s section) clear(off, length int64) { s.d.zero(s.off+off, min(length, s.length-off)) }
-
-// cmdWipefs removes signatures with -a, and lists them otherwise.
-func cmdWipefs(c *call) int {
-	flags, args := options(c.args[1:], "-o", "--offset", "-t", "--types", "-O", "--output")
-	if has(flags, "--version", "-V") {
-		c.printf("wipefs from util-linux 2.39.3\n")
-		return 0
-	}
-	s, status := c.device(args)
-	if status != 0 {
-		return status
-	}
-	dev, known := c.findDevice(args[len(args)-1])
-	if !has(flags, "-a", "--all") {
-		for _, kind := range []string{s.signature().table, s.signature().kind} {
-			if kind != "" {
-				c.printf("%s 0x0 %s %s %s\n", path.Base(dev.name), kind, s.signature().uuid, s.signature().label)
-			}
-		}
-		return 0
-	}
-	busy := known && len(c.h.mountsOf(dev)) > 0
-	if busy && !has(flags, "-f", "--force") {
-		return c.fail(1, "error: %s: probing initialization failed: Device or resource busy", dev.name)
-	}
-	for _, magic := range []struct{ off, length int64 }{{0, 8}, {tableMagic, 2}, {gptMagic, 8}, {extMagic, 2}, {swapMagic, 10}, {s.length - sectorSize, 8}} {
-		s.clear(magic.off, magic.length)
-	}
-	if known && dev.part == 0 && !busy {
-		c.h.repartition(dev.disk, nil) // it reads the table again
-	}
-	return 0
-}
-
-func cmdSgdisk(c *call) int {
-	flags, args := options(c.args[1:])
-	s, status := c.device(args)
-	if status == 0 && has(flags, "--zap-all", "-Z") {
-		s.clear(0, 34*sectorSize)
-		s.clear(s.length-33*sectorSize, 33*sectorSize)
-	}
-	return status
-}
-
-func cmdBlkdiscard(c *call) int {
-	flags, args := options(c.args[1:])
-	if has(flags, "--version", "-V") {
-		c.printf("blkdiscard from util-linux 2.39.3\n")
-		return 0
-	}
-	s, status := c.device(args)
-	if status == 0 {
-		s.clear(0, s.length)
-	}
-	return status
-}
-
-func cmdBlockdev(c *call) int {
-	flags, args := options(c.args[1:])
-	if has(flags, "--version", "-V") {
-		c.printf("blockdev from util-linux 2.39.3\n")
-		return 0
-	}
-	s, status := c.device(args)
-	switch {
-	case status != 0:
-	case has(flags, "--getsize64"):
-		c.printf("%d\n", s.length)
-	case has(flags, "--getsz"):
-		c.printf("%d\n", s.length/sectorSize)
-	}
-	return status
 }

@@ -450,10 +450,14 @@ func cmdTime(c *call) int {
 	return 0
 }
 
-// cmdReboot resets the host: nothing here needs a graceful way down.
+// cmdReboot resets the host: nothing here needs a graceful way down. The disks are
+// flushed unless it is told not to.
 func cmdReboot(c *call) int {
 	if !c.root() {
 		return c.fail(1, "Interactive authentication required.")
+	}
+	if flags, _ := options(c.args[1:]); !has(flags, "--no-sync", "-n", "-d") {
+		c.h.sync()
 	}
 	c.h.reset()
 	<-c.ctx.Done() // nothing runs after a reset

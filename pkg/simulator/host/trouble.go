@@ -25,6 +25,11 @@ const (
 	// StepEndpoint is a request from this host to a control plane endpoint that is the
 	// address of no host; its word is that address. Trouble.Exit is as for StepAPI.
 	StepEndpoint = "endpoint"
+	// StepDisk is something written to a disk that is on its way from the page cache to the
+	// platters; its word is the name of the disk ("sda"). A Trouble means that all of it,
+	// or what lies between Trouble.From and Trouble.To, stays as it was: silently if
+	// Trouble.Lost is set, else with an I/O error.
+	StepDisk = "disk"
 )
 
 // Step is something on a host that can be made to go wrong.
@@ -64,7 +69,11 @@ type Trouble struct {
 	Exit int
 	Text string // what the program prints on standard error
 	Hang bool   // until somebody stops it
-	Do   func() // runs on a goroutine of its own; the step lasts until the session ends
+	// Lost means that nothing is done and success is reported.
+	Lost bool
+	// From and To are a range of a disk in bytes; To 0 is its end.
+	From, To int64
+	Do       func() // runs on a goroutine of its own; the step lasts until the session ends
 }
 
 // Sabotage has f asked before every step, from many goroutines; nil is an answer, and
@@ -95,6 +104,9 @@ func (c *call) sabotaged() (status int, wrong bool) {
 		return 1, true
 	}
 	c.suffer(t)
+	if t.Lost {
+		return 0, true
+	}
 	if t.Text != "" {
 		c.errf("%s", t.Text)
 	}

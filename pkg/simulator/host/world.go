@@ -24,6 +24,7 @@ type World struct {
 	alone    bool                 // there is no load balancer
 	journal  bool
 	scripts  parsed
+	wipes    []Wipe
 }
 
 // What a request to an API server can come to.
