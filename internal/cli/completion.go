@@ -39,6 +39,32 @@ func (f *factory) completeMachines(ns *namespaceOptions) cobra.CompletionFunc {
 	}
 }
 
+// completeClusters does the same for clusters.
+func (f *factory) completeClusters(ns *namespaceOptions) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if err := f.resolve(cmd); err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), completionLimit)
+		defer cancel()
+		store, err := f.open(ctx, storeOptions{namespaceOptions: *ns})
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		clusters, err := store.ClusterRecords(ctx, store.namespace)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var names []cobra.Completion
+		for _, c := range clusters {
+			if !slices.Contains(args, c.Name) {
+				names = append(names, c.Name)
+			}
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
 func orDash(s string) string {
 	if s == "" {
 		return "-"

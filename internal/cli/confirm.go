@@ -17,8 +17,11 @@ func (f *factory) confirm(ctx context.Context, question, word string) error {
 		err  error
 	}
 	answers := make(chan answer, 1)
+	if f.typed == nil { // one for all questions: it may read more than a line
+		f.typed = bufio.NewReader(f.io.In)
+	}
 	go func() {
-		text, err := bufio.NewReader(f.io.In).ReadString('\n')
+		text, err := f.typed.ReadString('\n')
 		answers <- answer{text, err}
 	}()
 	select {

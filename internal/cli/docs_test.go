@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,11 +29,19 @@ func page(t *testing.T, name string) string {
 	return string(data)
 }
 
+// sharesPage: the subcommands are documented where the command is.
+func sharesPage(command string) bool {
+	return slices.Contains([]string{"get", "completion", "delete", "protect", "unprotect"}, command)
+}
+
 // pageOf is the page that documents a command: that of its parent for resources
-// and shells.
+// and shells, and protect's for unprotect.
 func pageOf(c *cobra.Command) string {
 	path := strings.Fields(c.CommandPath())[1:]
-	if len(path) > 1 && (path[0] == "get" || path[0] == "completion") {
+	if path[0] == "unprotect" {
+		path[0] = "protect"
+	}
+	if len(path) > 1 && sharesPage(path[0]) {
 		path = path[:1]
 	}
 	return strings.Join(path, "-") + ".md"
@@ -49,7 +58,7 @@ func TestCommandsAreDocumented(t *testing.T) {
 				walk(sub)
 			}
 		}
-		if c.HasSubCommands() && c.Name() != "get" && c.Name() != "completion" {
+		if c.HasSubCommands() && !sharesPage(c.Name()) {
 			return
 		}
 		name := pageOf(c)

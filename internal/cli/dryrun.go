@@ -44,6 +44,7 @@ const (
 	actionPaused    = "paused"
 	actionDeleting  = "refuse (being deleted)"
 	actionDelete    = "delete (pending)"
+	actionProtected = "refuse (protected)"
 )
 
 // printPlan prints what a run would do. It reads the store and nothing else.
@@ -151,10 +152,13 @@ func doomed(r capi.Record) plannedMachine {
 	if r.ControlPlane {
 		p.Role = capi.RoleControlPlane
 	}
-	if r.Claimed() {
-		p.Steps = []event.Step{event.StepIdentity, event.StepRelease, event.StepWipe, event.StepReturn, event.StepForget}
-	} else {
+	switch {
+	case r.Protected:
+		p.Action = actionProtected
+	case !r.Claimed():
 		p.Steps = []event.Step{event.StepForget}
+	default:
+		p.Steps = []event.Step{event.StepIdentity, event.StepDrain, event.StepRelease, event.StepWipe, event.StepReturn, event.StepForget}
 	}
 	return p
 }

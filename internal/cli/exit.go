@@ -58,6 +58,11 @@ type notConfirmedError struct{ message, next string }
 
 func (e *notConfirmedError) Error() string { return e.message }
 
+// refusedError: what was asked for would do harm; nothing was done.
+type refusedError struct{ message, next string }
+
+func (e *refusedError) Error() string { return e.message }
+
 // silentError ends the program with the code of its cause and no message: what
 // happened was wanted.
 type silentError struct{ err error }
@@ -116,6 +121,7 @@ func errorExitCode(err error) int {
 		usage        *usageError
 		input        *capi.InputError
 		notConfirmed *notConfirmedError
+		unwanted     *refusedError
 		safety       *apply.SafetyError
 		noRecord     *apply.NoRecordError
 		record       *apply.RecordError
@@ -144,7 +150,7 @@ func errorExitCode(err error) int {
 	case errors.As(err, &usage), errors.As(err, &input), errors.As(err, &noRecord),
 		errors.As(err, &version), errors.As(err, &missing), errors.As(err, &noData), errors.As(err, &rejected):
 		return exitUsage
-	case errors.Is(err, capi.ErrPaused), errors.As(err, &notConfirmed), errors.As(err, &safety), errors.As(err, &claimed), errors.As(err, &taken), errors.As(err, &mine), errors.As(err, &harmful),
+	case errors.Is(err, capi.ErrPaused), errors.As(err, &notConfirmed), errors.As(err, &unwanted), errors.As(err, &safety), errors.As(err, &claimed), errors.As(err, &taken), errors.As(err, &mine), errors.As(err, &harmful),
 		errors.As(err, &receiptFile), errors.As(err, &badReceipt):
 		return exitRefused
 	case errors.As(err, &locked):
@@ -229,6 +235,8 @@ func nextCommands(err error) []string {
 		case *usageError:
 			add(e.next)
 		case *notConfirmedError:
+			add(e.next)
+		case *refusedError:
 			add(e.next)
 		case *apply.MachineError:
 			add(e.Next)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"regexp"
 	"slices"
@@ -28,6 +29,8 @@ type factory struct {
 	place, cluster string
 	// opened is the store, once a command asked for it.
 	opened *opened
+	// typed is what a person types, once something was asked.
+	typed *bufio.Reader
 	// settings is what setUp found out about every setting, for `config view`.
 	settings []setting
 }

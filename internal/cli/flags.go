@@ -68,7 +68,7 @@ func (n *namespaceOptions) addAllFlag(fs *pflag.FlagSet, usage string) {
 // are not zero here are shown in help; zero means the engine's.
 type limits struct {
 	timeout, hardware, os, kubernetes time.Duration
-	wipe, returned                    time.Duration
+	drain, wipe, returned             time.Duration
 	concurrency                       int
 	interval                          time.Duration
 	lock, record                      time.Duration
@@ -89,7 +89,8 @@ func (l *limits) addApplyFlags(fs *pflag.FlagSet) {
 }
 
 func (l *limits) addDeleteFlags(fs *pflag.FlagSet) {
-	fs.DurationVar(&l.wipe, "wipe-timeout", 15*time.Minute, "limit for identity check, release and wipe of one machine")
+	fs.DurationVar(&l.drain, "drain-timeout", 5*time.Minute, "limit for moving the pods of one node away")
+	fs.DurationVar(&l.wipe, "wipe-timeout", 15*time.Minute, "limit for each of identity check, release and wipe of one machine")
 	fs.DurationVar(&l.returned, "return-timeout", 15*time.Minute, "how long to wait until a wiped machine is seen in the pool")
 }
 
@@ -100,7 +101,7 @@ func (l *limits) check(cmd *cobra.Command) error {
 		value time.Duration
 	}{
 		{"timeout", l.timeout}, {"hardware-timeout", l.hardware}, {"os-timeout", l.os}, {"kubernetes-timeout", l.kubernetes},
-		{"wipe-timeout", l.wipe}, {"return-timeout", l.returned}, {"interval", l.interval}, {"lock-timeout", l.lock}, {"record-timeout", l.record},
+		{"drain-timeout", l.drain}, {"wipe-timeout", l.wipe}, {"return-timeout", l.returned}, {"interval", l.interval}, {"lock-timeout", l.lock}, {"record-timeout", l.record},
 	} {
 		fl := cmd.Flags().Lookup(d.flag)
 		if fl == nil {

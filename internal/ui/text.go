@@ -42,6 +42,8 @@ func doing(s event.Step) string {
 		return "recording the result"
 	case event.StepIdentity:
 		return "proving the identity of the host"
+	case event.StepDrain:
+		return "taking the node out of its cluster"
 	case event.StepRelease:
 		return "pointing the machine at the reboot loop"
 	case event.StepWipe:

@@ -272,19 +272,32 @@ func TestDeleteAsksForTheName(t *testing.T) {
 	if code := x.end(); code != 8 || !strings.Contains(x.text(), "not confirmed: nothing was changed") {
 		t.Errorf("exit %d, want 8:\n%s", code, x.text())
 	}
-	if victim := regexp.MustCompile(`worker-[a-z0-9]{5} +([0-9a-f]{2}:){5}[0-9a-f]{2} +192\.168\.1\.124 +/dev/sda `); !victim.MatchString(x.text()) {
+	if victim := regexp.MustCompile(`worker-[a-z0-9]{5} +([0-9a-f]{2}:){5}[0-9a-f]{2} +192\.168\.1\.124 +/dev/sda .* 480\.1 GB .* yes \(quick\)`); !victim.MatchString(x.text()) {
 		t.Errorf("host, MAC, address and disk are not shown before the question:\n%s", x.text())
 	}
-	x = again("delete", "machine", "controlplane", "worker", "--simulate")
-	x.await("type the name of their cluster (cluster-plunder): ")
+	x = again("destroy", "--all", "--simulate", "--wipe", "zero")
+	x.await("This wipes 2 disks of 2 machines, deletes Cluster default/cluster-plunder. To go on type the name of the cluster (cluster-plunder): ")
+	if !strings.Contains(x.text(), "yes (zero)") {
+		t.Errorf("how the disks are wiped is not shown:\n%s", x.text())
+	}
 	x.typed("\x03")
 	if code := x.end(); code != 130 {
 		t.Errorf("exit %d, want 130:\n%s", code, x.text())
+	}
+	x = again("delete", "machine", "worker", "--simulate", "--dry-run")
+	if code := x.end(); code != 0 || strings.Contains(x.text(), "type the name") {
+		t.Errorf("a dry run asks, or fails; exit %d:\n%s", code, x.text())
 	}
 	x = again("delete", "machine", "worker", "--simulate")
 	x.await("type the name of the machine (worker): ")
 	x.typed("worker\n")
 	if code := x.end(); code != 0 || !strings.Contains(x.text(), "machine/worker deleted") {
+		t.Errorf("exit %d, want 0:\n%s", code, x.text())
+	}
+	x = again("delete", "cluster", "cluster-plunder", "--simulate")
+	x.await("type the name of the cluster (cluster-plunder): ")
+	x.typed("cluster-plunder\n")
+	if code := x.end(); code != 0 || !strings.Contains(x.text(), "cluster/cluster-plunder deleted") {
 		t.Errorf("exit %d, want 0:\n%s", code, x.text())
 	}
 }
