@@ -1,6 +1,8 @@
 package simulator
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -23,6 +25,7 @@ const (
 	KindReset    = "reset"
 	KindStranger = "stranger"
 	KindHold     = "hold"
+	KindSwap     = "swap"
 )
 
 const (
@@ -32,6 +35,7 @@ const (
 	stepRun     = host.StepRun + ":"
 	stepNet     = host.StepNet + ":"
 	stepLock    = host.StepLock
+	stepDisk    = host.StepDisk + ":"
 	stepPhase   = host.StepPhase + ":"
 	stepAPI     = host.StepAPI
 	stepReach   = host.StepEndpoint
@@ -57,11 +61,18 @@ const (
 // address already).
 //
 // Step action:NAME (tasks whose name begins with NAME): fail (exit status 1), hang,
-// die (power is lost), reset, crash (of the server).
+// die (power is lost), reset, crash (of the server), lose (the connection is lost, and what
+// runs on the machine goes on), swap (the boot disk has been replaced by another one with the
+// same contents; the action then runs as usual).
 //
 // Step run:PROGRAM [WORD...] (a program that runs on the machine, with arguments that
 // begin so, in this order; see host.Step.Is): fail (exit status 1), hang, die, reset,
-// crash. After passes first: the program does nothing.
+// crash, lose (it says that all went well). After passes first: the program does nothing.
+//
+// Step disk:DEVICE[@FROM+BYTES] (what was written to a disk of the machine gets from the page
+// cache to the platters, as disk:sda, disk:nvme0n1@1G+4M, disk:*): lose (the disk says that it
+// has it, and keeps what it had), fail (I/O error). The range is in bytes, or with K, M, G, T;
+// without, it is the whole disk.
 //
 // Step net:SERVER (a connection from the machine to a server of the outside, as
 // net:pkgs.k8s.io): refuse, lose (nothing answers), fail (the server answers 503), hang.
@@ -99,8 +110,12 @@ func faultKinds(step string) []string {
 	case step == stepSSH:
 		return []string{KindRefuse, KindLose, KindHang, KindFail, KindStranger}
 	case strings.HasPrefix(step, stepAction):
-		return []string{KindFail, KindHang, KindDie, KindReset, KindCrash}
-	case strings.HasPrefix(step, stepRun) && len(step) > len(stepRun), strings.HasPrefix(step, stepPhase) && len(step) > len(stepPhase):
+		return []string{KindFail, KindHang, KindLose, KindDie, KindReset, KindCrash, KindSwap}
+	case strings.HasPrefix(step, stepRun) && len(step) > len(stepRun):
+		return []string{KindFail, KindHang, KindLose, KindDie, KindReset, KindCrash}
+	case strings.HasPrefix(step, stepDisk) && len(step) > len(stepDisk):
+		return []string{KindLose, KindFail}
+	case strings.HasPrefix(step, stepPhase) && len(step) > len(stepPhase):
 		return []string{KindFail, KindHang, KindDie, KindReset, KindCrash}
 	case strings.HasPrefix(step, stepNet) && len(step) > len(stepNet), step == stepAPI, step == stepReach:
 		return []string{KindRefuse, KindLose, KindFail, KindHang}
@@ -119,6 +134,7 @@ func faultKinds(step string) []string {
 //	worker/run:apt-get install kubelet=fail,times=2
 //	net:pkgs.k8s.io=lose,skip=3
 //	lock=hold,times=1,after=2m
+//	worker/disk:sda@4M+512=lose
 func ParseFault(text string) (Fault, error) {
 	bad := func(format string, args ...any) (Fault, error) {
 		return Fault{}, fmt.Errorf("fault %q: %s; want [MACHINE/]STEP=KIND[,skip=N][,times=N][,after=DURATION]", text, fmt.Sprintf(format, args...))
@@ -130,7 +146,7 @@ func ParseFault(text string) (Fault, error) {
 	}
 	place, kind := fields[0][:i], fields[0][i+1:]
 	f := Fault{Step: place, Kind: kind}
-	if m, step, ok := strings.Cut(place, "/"); ok && !slices.ContainsFunc([]string{stepAction, stepRun, stepNet}, func(p string) bool { return strings.HasPrefix(m, p) }) {
+	if m, step, ok := strings.Cut(place, "/"); ok && !slices.ContainsFunc([]string{stepAction, stepRun, stepNet, stepDisk}, func(p string) bool { return strings.HasPrefix(m, p) }) {
 		f.Machine, f.Step = m, step
 	}
 	for _, field := range fields[1:] {
@@ -164,13 +180,45 @@ func (f Fault) check() error {
 	kinds := faultKinds(f.Step)
 	switch {
 	case kinds == nil:
-		return fmt.Errorf("there is no step %q (there are post, patch, delete, parlay, log, install, ssh, action:TASK, run:PROGRAM, net:SERVER, lock, phase:init, phase:join, api, endpoint)", f.Step)
+		return fmt.Errorf("there is no step %q (there are post, patch, delete, parlay, log, install, ssh, action:TASK, run:PROGRAM, net:SERVER, disk:DEVICE, lock, phase:init, phase:join, api, endpoint)", f.Step)
 	case !slices.Contains(kinds, f.Kind):
 		return fmt.Errorf("step %s has no %q (it has %s)", f.Step, f.Kind, strings.Join(kinds, ", "))
 	case f.After < 0:
 		return fmt.Errorf("after is negative")
 	}
-	return nil
+	_, _, _, err := f.diskRange()
+	return err
+}
+
+// diskRange is what a fault of a disk is about: the disk, and the range in bytes, of which to
+// is 0 for its end.
+func (f Fault) diskRange() (device string, from, to int64, err error) {
+	device, text, has := strings.Cut(strings.TrimPrefix(f.Step, stepDisk), "@")
+	device = strings.TrimPrefix(device, "/dev/")
+	if !strings.HasPrefix(f.Step, stepDisk) || !has {
+		return device, 0, 0, nil
+	}
+	a, b, _ := strings.Cut(text, "+")
+	from, err1 := bytesOf(a)
+	length, err2 := bytesOf(b)
+	if err := errors.Join(err1, err2); err != nil || length == 0 {
+		return "", 0, 0, fmt.Errorf("step %s: %q is no range of bytes as 1G+4M", f.Step, text)
+	}
+	return device, from, from + length, nil
+}
+
+// bytesOf reads 4096, 4K, 4M, 4G or 4T.
+func bytesOf(s string) (int64, error) {
+	shift := 0
+	if i := strings.IndexAny(s, "KMGT"); i >= 0 && i == len(s)-1 {
+		shift = 10 * (1 + strings.IndexByte("KMGT", s[i]))
+		s = s[:i]
+	}
+	n, err := strconv.ParseUint(s, 10, 62)
+	if err != nil || n > 1<<62>>shift {
+		return 0, fmt.Errorf("%q is no size", s)
+	}
+	return int64(n << shift), nil
 }
 
 // String is the form that ParseFault reads.
@@ -255,6 +303,10 @@ func (s *Server) sabotage(h *host.Host, x subject) {
 			if pattern == stepLock || pattern == stepAPI || pattern == stepReach {
 				pattern += ":*"
 			}
+			if strings.HasPrefix(pattern, stepDisk) {
+				device, _, _, _ := f.diskRange() // it was checked
+				pattern = stepDisk + device
+			}
 			if step.Is(pattern) && f.concerns(x) && f.due() {
 				return s.trouble(f.Fault, x)
 			}
@@ -267,6 +319,11 @@ func (s *Server) sabotage(h *host.Host, x subject) {
 func (s *Server) trouble(f Fault, x subject) *host.Trouble {
 	const noAnswer, serverError = 28, 22 // of curl
 	t := &host.Trouble{After: f.After}
+	if strings.HasPrefix(f.Step, stepDisk) {
+		_, t.From, t.To, _ = f.diskRange() // it was checked
+		t.Lost = f.Kind == KindLose
+		return t
+	}
 	switch f.Kind {
 	case KindFail:
 		t.Exit, t.Text = 1, "simulated: "+f.String()
@@ -274,7 +331,7 @@ func (s *Server) trouble(f Fault, x subject) *host.Trouble {
 			t.Exit, t.Text = serverError, ""
 		}
 	case KindLose:
-		t.Exit = noAnswer
+		t.Exit, t.Lost = noAnswer, strings.HasPrefix(f.Step, stepRun)
 	case KindHang:
 		t.Hang = true
 	case KindHold:
@@ -349,9 +406,38 @@ func (s *Server) inviteStrangers() {
 		if s.fault(stepSSH, s.subjectFor(d.MAC, a, d.Config.Hostname), KindStranger) == nil {
 			continue
 		}
-		s.strangers[a] = host.New(host.Config{
-			MAC: fmt.Sprintf("02:00:5e:10:00:%02x", len(s.strangers)+1), Address: a, HostName: "stranger",
-			User: d.Config.Username, Seed: s.cfg.Seed - 1, World: s.world,
-		})
+		s.stranger(a, d.Config.Username)
 	}
+}
+
+func (s *Server) stranger(address, user string) {
+	s.guests++
+	h := host.New(host.Config{
+		MAC: fmt.Sprintf("02:00:5e:10:%02x:%02x", s.guests>>8&0xff, s.guests&0xff), Address: address, HostName: "stranger",
+		User: user, Seed: s.cfg.Seed - 1, World: s.world,
+	})
+	h.TakeAddress()
+	s.strangers[address] = h
+}
+
+// Stranger puts another machine with another MAC, which is not one of the rack, at an IPv4
+// address, where it answers in the place of the one that has it; or takes it away again.
+func (s *Server) Stranger(address string, on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.advance(time.Now())
+	switch h := s.strangers[address]; {
+	case on && h == nil:
+		user := s.mem.Global.Username
+		for _, d := range s.mem.Deployments {
+			if d.Config.Address == address {
+				user = cmp.Or(d.Config.Username, user)
+			}
+		}
+		s.stranger(address, user)
+	case !on && h != nil:
+		h.Close()
+		delete(s.strangers, address)
+	}
+	s.save()
 }

@@ -47,6 +47,7 @@ type machine struct {
 
 	host   *host.Host    // nil until the first installation is done
 	drives []*host.Drive // nil until somebody asked for them
+	Log    []Boot        `json:",omitempty"`
 }
 
 // MachineState is what a test may know of a machine.
@@ -148,7 +149,7 @@ func (s *Server) stagger() {
 	for i, m := range s.machines {
 		seen := now.Add(-turn + turn*time.Duration(i+1)/time.Duration(len(s.machines)+1))
 		m.Next = seen.Add(turn)
-		m.Boots = 1
+		m.booted(ToldLoop, seen, seen, 1)
 		s.mem.Unleased = append(s.mem.Unleased, wire.Lease{MAC: m.MAC, Time: seen.UTC()})
 		s.lease(m.MAC, seen)
 	}
@@ -196,7 +197,7 @@ func (s *Server) event(m *machine, until time.Time) {
 		s.installed(m, at)
 	case phaseBooting:
 		if m.bootable() {
-			m.Boots++
+			m.booted(ToldDisk, at, at, 1)
 			m.Phase = phaseUp
 			m.host.Reboot()
 			return
@@ -210,14 +211,13 @@ func (s *Server) event(m *machine, until time.Time) {
 
 // networkBoot is one PXE boot: DHCP sees the machine and tells it what to boot.
 func (s *Server) networkBoot(m *machine, at, until time.Time) {
-	m.Boots++
 	m.Phase = phaseLooping
 	if !s.downUntil.IsZero() { // no DHCP server
-		m.Next = s.repeat(m, at, until, s.cfg.FirmwareRetry)
+		m.Next = m.repeat(ToldNothing, at, until, s.cfg.FirmwareRetry)
 		return
 	}
 	if !s.lease(m.MAC, at) { // it gets no answer, and the list of unleased machines no entry
-		m.Next = s.repeat(m, at, until, s.cfg.FirmwareRetry)
+		m.Next = m.repeat(ToldNothing, at, until, s.cfg.FirmwareRetry)
 		return
 	}
 	name := s.mem.configOf(m.MAC, s.cfg.DefaultBoot)
@@ -225,11 +225,11 @@ func (s *Server) networkBoot(m *machine, at, until time.Time) {
 	boot, answers := s.script(m.MAC, name)
 	switch boot {
 	case bootLoop, bootNothing:
-		turn := s.cfg.BootLoop
+		turn, told := s.cfg.BootLoop, ToldLoop
 		if boot == bootNothing {
-			turn = s.cfg.FirmwareRetry
+			turn, told = s.cfg.FirmwareRetry, ToldNothing
 		}
-		m.Next = s.repeat(m, at, until, turn)
+		m.Next = m.repeat(told, at, until, turn)
 		last := m.Next.Add(-turn)
 		s.lease(m.MAC, last)
 		if free {
@@ -237,8 +237,10 @@ func (s *Server) networkBoot(m *machine, at, until time.Time) {
 		}
 		return
 	case bootInstallerAsks:
+		m.booted(ToldQuestion, at, at, 1)
 		m.Phase = phaseStuck
 	case bootInstaller:
+		m.booted(ToldInstaller, at, at, 1)
 		m.System = s.system(m.MAC, name)
 		s.install(m, answers, at)
 	}
@@ -266,11 +268,12 @@ func (s *Server) drop(m *machine) {
 	m.host, m.Installed = nil, wire.HostConfig{}
 }
 
-// repeat is the time of the first boot after until, if nothing changes before:
-// what a machine does every few seconds need not be done one by one.
-func (s *Server) repeat(m *machine, at, until time.Time, turn time.Duration) time.Time {
+// repeat counts a boot, and those after it as long as nothing changes before until: what a
+// machine does every few seconds need not be done one by one. It returns the time of the
+// first boot after until.
+func (m *machine) repeat(told string, at, until time.Time, turn time.Duration) time.Time {
 	n := int(until.Sub(at) / turn)
-	m.Boots += n
+	m.booted(told, at, at.Add(turn*time.Duration(n)), n+1)
 	return at.Add(turn * time.Duration(n+1))
 }
 
@@ -386,7 +389,7 @@ func (s *Server) installed(m *machine, at time.Time) {
 		return
 	}
 	m.Installs++
-	m.Boots++
+	m.booted(ToldDisk, at, at, 1)
 	m.Phase = phaseUp
 	m.Installed, m.Installing = m.Installing, wire.HostConfig{}
 	m.host = host.New(host.Config{

@@ -200,6 +200,7 @@ type Server struct {
 	mem       *memory
 	machines  []*machine
 	strangers map[string]*host.Host // by address
+	guests    int                   // how many strangers there were, for their MACs
 	faultMu   sync.Mutex            // guards faults; taken after mu
 	faults    []*faultState
 	writers   int // deployment writes under way, see Config.RaceWindow

@@ -40,11 +40,15 @@ func (s *Server) ssh(l *life, a wire.Action, line string, t target) (string, err
 	}
 	cmd := host.Command{User: t.user, Line: line, Combined: a.CommandPipeCmd == "", Task: a.Name}
 	f := s.actionFault(a, t)
-	if f != nil && f.Kind == KindFail {
+	lost := f != nil && f.Kind == KindLose
+	switch {
+	case f == nil || lost:
+	case f.Kind == KindFail:
 		l.sleep(f.After)
 		return "", exited(1)
-	}
-	if f != nil {
+	case f.Kind == KindSwap:
+		s.swapAt(t.address)
+	default:
 		trigger := time.AfterFunc(f.After, func() { s.strike(f.Kind, t, cancel) })
 		defer trigger.Stop()
 		if f.After == 0 { // before the command does anything
@@ -61,6 +65,9 @@ func (s *Server) ssh(l *life, a wire.Action, line string, t target) (string, err
 		}
 		cmd.Stdin = []byte(out)
 	}
+	if lost {
+		run = s.losing(l, f.After, run)
+	}
 	res, err := run(ctx, cmd)
 	switch {
 	case err != nil:
@@ -75,6 +82,41 @@ func (s *Server) ssh(l *life, a wire.Action, line string, t target) (string, err
 		return res.Output, exited(res.Exit)
 	}
 	return res.Output, nil
+}
+
+// losing is a host behind a connection that is lost after a while. A command that has not
+// ended by then goes on, and nobody hears of it.
+func (s *Server) losing(l *life, after time.Duration, run HostFunc) HostFunc {
+	type answer struct {
+		res host.Result
+		err error
+	}
+	return func(ctx context.Context, c host.Command) (host.Result, error) {
+		done := make(chan answer, 1)
+		s.work.Go(func() {
+			res, err := run(ctx, c)
+			done <- answer{res, err}
+		})
+		limit := time.NewTimer(after)
+		defer limit.Stop()
+		select {
+		case a := <-done:
+			return a.res, a.err
+		case <-limit.C:
+		case <-l.ctx.Done():
+		}
+		_, err := hang(l)
+		return host.Result{}, err
+	}
+}
+
+// swapAt replaces the boot disk of the machine at an address.
+func (s *Server) swapAt(address string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m := s.machineAt(address); m != nil {
+		s.swapDisk(m, s.drives(m)[0].Name)
+	}
 }
 
 // hang is a session in which nothing happens any more.

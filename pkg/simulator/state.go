@@ -116,6 +116,8 @@ func Load(cfg Config, path string) (*Server, error) {
 	}
 	for a, snap := range saved.Strangers {
 		s.strangers[a] = host.Restore(snap, s.world)
+		s.strangers[a].TakeAddress()
+		s.guests++
 	}
 	for _, f := range s.faults {
 		f.used = saved.Faults[f.String()]

@@ -72,6 +72,18 @@ func (w *World) remove(h *Host) {
 	}
 }
 
+// TakeAddress has the host answer at its address before all others that have it.
+func (h *Host) TakeAddress() {
+	w := h.world
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := w.hosts[h.cfg.Address]
+	if i := slices.Index(all, h); i > 0 {
+		copy(all[1:], all[:i])
+		all[0] = h
+	}
+}
+
 // downSince is when the host with this MAC went down, zero if it did not.
 func (w *World) downSince(mac string) time.Time {
 	w.mu.Lock()
