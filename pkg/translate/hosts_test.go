@@ -193,7 +193,7 @@ func TestHostProbeOnHost(t *testing.T) {
 		}
 		for i, d := range f2.Disks {
 			mounts := map[string]string{"/dev/sda": "/,/boot/efi"}[d.Device]
-			if d.Identity() != f.Disks[i] || d.WWN == "" || d.Serial == "" || d.Content != "gpt,vfat,ext4" || d.Mounts != mounts {
+			if d.Identity() != f.Disks[i] || d.WWN == "" != d.Has("usb") || d.Serial == "" || d.Model == "" || d.Content != "gpt,vfat,ext4" || d.Mounts != mounts {
 				t.Errorf("in detail: %+v, before: %+v", d, f.Disks[i])
 			}
 		}

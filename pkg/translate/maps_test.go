@@ -114,8 +114,10 @@ func (in *input) maps() (map[string]wire.Map, map[string]error) {
 	}
 	m, err = translate.Join("job", t, k, f, translate.JoinInput{Token: tok, Endpoint: endpoint, CAHash: in.Hash})
 	add("join", m, err)
-	m, err = translate.Wipe("job", t, translate.WipeOrder{Disks: []capi.Disk{{Device: in.Device, Bytes: 480103981056}}, Delay: 10 * time.Second})
-	add("wipe", m, err)
+	for _, mode := range capi.WipeModes() {
+		m, err = translate.Wipe("job", t, translate.WipeOrder{Mode: mode, Disks: []capi.Disk{{Device: in.Device, Bytes: 480103981056, WWN: "naa.5000c500a1b2c3d4", Serial: "WD-1"}}, Delay: 10 * time.Second})
+		add("wipe-"+string(mode), m, err)
+	}
 	return out, errs
 }
 
@@ -308,7 +310,10 @@ func TestKeyLines(t *testing.T) {
 		{"v1.14-bionic-mirror", "packages", []string{mirrorLine, "docker-ce=18.06.1~ce~3-0~ubuntu", `"kubelet=1.14.2-*"`, `"kubernetes-cni=0.7.5-*"`, "native.cgroupdriver=systemd"}, []string{"docker-ce-cli", "pkgs.k8s.io", "SystemdCgroup"}},
 		{"v1.14-bionic-mirror", "init", []string{"kubeadm.k8s.io/v1beta1", "imageRepository: registry.k8s.io"}, []string{"criSocket"}},
 		{"v1.23-bionic-mirror", "packages", []string{"'docker-ce=5:20.10.24~*' 'docker-ce-cli=5:20.10.24~*' containerd.io"}, []string{"SystemdCgroup", "0.7.5"}},
-		{"v1.34-noble", "wipe", []string{`DISKS="/dev/sda:480103981056"`, "DELAY=10"}, nil},
+		{"v1.34-noble", "wipe-quick", []string{`MODE=quick DISKS="/dev/sda,480103981056,naa.5000c500a1b2c3d4,WD-1" `, "DELAY=10\n", "UNIT=65536 COUNT=8"}, []string{"blkdiscard -f", "hdparm", "nvme format"}},
+		{"v1.34-noble", "wipe-zero", []string{"MODE=zero ", "UNIT=1048576 COUNT=16"}, []string{"blkdiscard -f", "hdparm", "nvme format"}},
+		{"v1.34-noble", "wipe-discard", []string{"MODE=discard ", "reason=discard-unsupported", "blkdiscard -f"}, []string{"hdparm", "nvme format"}},
+		{"v1.34-noble", "wipe-secure", []string{"MODE=secure ", "--security-erase", "nvme format", "reason=frozen"}, []string{"blkdiscard -f"}},
 	} {
 		list, errs := vector(tt.vector).maps()
 		if len(errs) > 0 {

@@ -23,6 +23,8 @@ const (
 	portWait = 1
 	// probeTimeout is the limit of the probe on one host, in seconds.
 	probeTimeout = 60
+	// systemESXi is what uname -s says on ESXi.
+	systemESXi = "VMkernel"
 )
 
 // Facts are what a host says of itself.
@@ -31,6 +33,7 @@ type Facts struct {
 	Systemd, Bash, Node                               bool   // Node: a kubelet is configured already
 	Cgroup, UID                                       int    // UID is the SSH user's
 	Kernel, Host, Kubeadm                             string
+	System                                            string   // uname -s: Linux, VMkernel (ESXi)
 	MACs                                              []string // colon form, lower case, of all interfaces
 	BootID                                            string   // /proc/sys/kernel/random/boot_id
 	Uptime                                            time.Duration
@@ -142,7 +145,10 @@ func ReadHostProbe(l wire.Log, job string) (f Facts, done bool, err error) {
 		case "capplunder-facts":
 			f.ID, f.Like, f.Version, f.Codename, f.Arch, f.PackageManager = v["id"], v["like"], v["ver"], v["codename"], v["arch"], v["pm"]
 			f.Systemd, f.Bash, f.Node = v["systemd"] == "yes", v["bash"] == "yes", v["node"] == "yes"
-			f.Kernel, f.Host, f.Kubeadm = v["kernel"], v["host"], v["kubeadm"]
+			f.Kernel, f.Host, f.Kubeadm, f.System = v["kernel"], v["host"], v["kubeadm"], v["system"]
+			if f.System == systemESXi {
+				return f, true, errors.New("the host runs ESXi, which does not say who it is the way Linux does")
+			}
 			f.Cgroup, _ = strconv.Atoi(v["cgroup"])
 			if f.UID, err = strconv.Atoi(v["uid"]); err != nil {
 				return Facts{}, true, fmt.Errorf("the host does not say who the SSH user is: %q", v["uid"])

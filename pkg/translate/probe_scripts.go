@@ -23,9 +23,9 @@ w cat "$1/device/model"; [ "$v" ] || e ID_MODEL; model=$v; }
 const probeScript = `set -u; export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C; ID=unknown; [ -r /etc/os-release ] && . /etc/os-release
 pm=none; for p in apt-get dnf yum zypper apk; do command -v $p >/dev/null 2>&1 && { pm=$p; break; }; done
 cg=1; [ -e /sys/fs/cgroup/cgroup.controllers ] && cg=2; sd=no; [ -d /run/systemd/system ] && sd=yes; b=no; command -v bash >/dev/null 2>&1 && b=yes
-echo "capplunder-facts id=$ID like=$(echo "${ID_LIKE:--}" | tr ' ' ,) ver=${VERSION_ID:--} codename=${VERSION_CODENAME:--} arch=$(uname -m) pm=$pm systemd=$sd cgroup=$cg bash=$b kernel=$(uname -r) host=$(uname -n) uid=$(id -u) kubeadm=$(kubeadm version -o short 2>/dev/null || echo -) node=$([ -e /etc/kubernetes/kubelet.conf ] && echo yes || echo no)"
+echo "capplunder-facts id=$ID like=$(echo "${ID_LIKE:--}" | tr ' ' ,) ver=${VERSION_ID:--} codename=${VERSION_CODENAME:--} arch=$(uname -m) pm=$pm systemd=$sd cgroup=$cg bash=$b kernel=$(uname -r) system=$(uname -s) host=$(uname -n) uid=$(id -u) kubeadm=$(kubeadm version -o short 2>/dev/null || echo -) node=$([ -e /etc/kubernetes/kubelet.conf ] && echo yes || echo no)"
 for f in /sys/class/net/*/address; do [ -r "$f" ] && read -r v <"$f" && [ -n "$v" ] && echo "capplunder-mac $v"; done
-read -r up v </proc/uptime; read -r v </proc/sys/kernel/random/boot_id; echo "capplunder-boot id=$v uptime=$up"
+up=; v=; read -r up v </proc/uptime; read -r v </proc/sys/kernel/random/boot_id; echo "capplunder-boot id=$v uptime=$up"
 ` + identityScript + `wd() ( if [ -e "$1/partition" ]; then wd "${1%/*}"; exit; fi; n=0; for s in "$1"/slaves/*; do [ -e "$s" ] || continue; n=1; wd "$(readlink -f "$s")"; done; [ "$n" = 1 ] || echo "${1##*/}" )
 roots=,; held=,; seen=' '; mt=; while read -r _ _ mm r mp rest; do case $seen in *" $mm="*) ds=${seen#*" $mm="}; ds=${ds%% *};; *)
 b=; if [ -e "/sys/dev/block/$mm" ]; then b=$(readlink -f "/sys/dev/block/$mm"); else set -- ${rest##* - }; [ -b "${2:-}" ] && b=$(readlink -f "/sys/class/block/$(basename "$(readlink -f "$2")")"); fi
