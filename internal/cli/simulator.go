@@ -35,6 +35,7 @@ type simulatorOptions struct {
 	postCost          time.Duration
 	faults            []string
 	systems           []string
+	disks             []string
 	seed              int64
 	serverVersion     string
 	stateFile         string
@@ -98,6 +99,7 @@ for the N-th machine from 0. Steps and their kinds:
 	fs.DurationVar(&o.postCost, "post-cost", 2500*time.Microsecond, "processor time that a POST /parlay costs the server per deployment")
 	fs.StringArrayVar(&o.faults, "fault", nil, "`fault` to inject, see above; may be repeated")
 	fs.StringArrayVar(&o.systems, "system", nil, "`[BOOT=]SYSTEM` that a boot configuration installs, or all of them: "+strings.Join(host.Profiles(), ", ")+"; may be repeated")
+	fs.StringArrayVar(&o.disks, "disk", nil, "`NAME=SIZE[,TRAIT...]` of a disk that every machine has, as sdb=2T,rotational; the first gets the system; traits: "+strings.Join(diskTraits(), ", ")+"; may be repeated")
 	fs.Int64Var(&o.seed, "seed", 0, "changes MAC addresses and jitter; the same seed gives the same rack")
 	fs.StringVar(&o.serverVersion, "server-version", simulator.Versions()[0], "plunder `version` to behave as: "+strings.Join(simulator.Versions(), " or "))
 	fs.StringVar(&o.stateFile, "state", "", "`file` to keep the machines in between runs")
@@ -167,6 +169,11 @@ func (o *simulatorOptions) config() (simulator.Config, error) {
 			cfg.Profile = system
 		}
 	}
+	disks, err := parseDisks(o.disks)
+	if err != nil {
+		problems = append(problems, err)
+	}
+	cfg.Disk = disks
 	for _, text := range o.faults {
 		fault, err := simulator.ParseFault(text)
 		if err != nil {
