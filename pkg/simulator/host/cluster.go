@@ -48,9 +48,13 @@ type clusterData struct {
 	Certs    *uploadedCerts `json:",omitempty"`
 	Members  []member
 	Nodes    []clusterNode
+	// Gone are nodes that were deleted; Lost is when.
+	Gone []clusterNode `json:",omitempty"`
 	// Objects are the names of what was applied: KIND/NAMESPACE/NAME.
-	Objects map[string]bool `json:",omitempty"`
-	Network time.Time       `json:",omitzero"` // since when there is a network add-on
+	Objects   map[string]bool `json:",omitempty"`
+	Workloads []workload      `json:",omitempty"`
+	Budgets   []budget        `json:",omitempty"`
+	Network   time.Time       `json:",omitzero"` // since when there is a network add-on
 	// Stable: it was made with a control plane endpoint.
 	Stable bool `json:",omitempty"`
 	// Configured: kubeadm's configuration has been uploaded.
@@ -90,6 +94,7 @@ type clusterNode struct {
 	Name, UID, Address, MAC, Version string
 	ProviderID                       string `json:",omitempty"`
 	ControlPlane                     bool   `json:",omitempty"`
+	Unschedulable                    bool   `json:",omitempty"`
 	Joined                           time.Time
 	// Settle is how long it takes to become ready.
 	Settle time.Duration `json:",omitempty"`
@@ -161,9 +166,10 @@ func (c *cluster) certs() *uploadedCerts {
 // one that has its name. A provider ID is only ever written to a new one.
 func (c *cluster) register(n clusterNode) {
 	c.change(func(d *clusterData) {
+		d.Gone = slices.DeleteFunc(d.Gone, func(x clusterNode) bool { return x.Name == n.Name })
 		for i, x := range d.Nodes {
 			if x.Name == n.Name {
-				n.UID, n.ProviderID, n.ControlPlane = x.UID, x.ProviderID, x.ControlPlane
+				n.UID, n.ProviderID, n.ControlPlane, n.Unschedulable = x.UID, x.ProviderID, x.ControlPlane, x.Unschedulable
 				d.Nodes[i] = n
 				return
 			}
@@ -202,11 +208,36 @@ func (c *cluster) changeNode(name string, f func(*clusterNode)) (found bool) {
 
 func (c *cluster) removeNode(name string) (found bool) {
 	c.change(func(d *clusterData) {
-		n := len(d.Nodes)
-		d.Nodes = slices.DeleteFunc(d.Nodes, func(x clusterNode) bool { return x.Name == name })
-		found = len(d.Nodes) < n
+		d.Nodes = slices.DeleteFunc(d.Nodes, func(x clusterNode) bool {
+			if x.Name == name {
+				found, x.Lost = true, time.Now()
+				d.Gone = append(d.Gone, x)
+			}
+			return x.Name == name
+		})
 	})
 	return found
+}
+
+// revive has kubelets that were started after their node was deleted make it anew. The
+// role of a control plane is kubeadm's to give, and is not on the new one.
+func (c *cluster) revive(w *World) {
+	for _, n := range look(c, func(d *clusterData) []clusterNode { return slices.Clone(d.Gone) }) {
+		h := w.At(n.Address)
+		if h != nil && h.cfg.MAC == n.MAC && h.kubelet(n.Name) && h.kubeletSince().After(n.Lost) {
+			c.register(h.newNode(n.Name, n.Version, n.ProviderID, c))
+		}
+	}
+}
+
+// kubeletSince is when the host's kubelet was started.
+func (h *Host) kubeletSince() time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if u := h.sys.units["kubelet"]; u != nil {
+		return later(h.bootTime, u.Started)
+	}
+	return time.Time{}
 }
 
 // nodes are all nodes, in the order in which they joined.
@@ -297,7 +328,7 @@ func (h *Host) apiServer() *cluster {
 type NodeState struct {
 	Name, UID, Address, ProviderID string
 	Version                        string // of the kubelet, X.Y.Z
-	ControlPlane                   bool
+	ControlPlane, Unschedulable    bool
 	Ready                          string // "True", "False", "Unknown"
 	Reason                         string
 }
@@ -308,6 +339,14 @@ type MemberState struct {
 	Address string // IPv4
 	Learner bool
 	Up      bool
+}
+
+// PodState is a pod.
+type PodState struct {
+	Namespace, Name string
+	Node            string // empty: it waits for one
+	Controller      string // kind of what would replace it, empty for none; Node for a static pod
+	Terminating     bool
 }
 
 // TokenState is a bootstrap token, without its secret.
@@ -321,6 +360,7 @@ type ClusterState struct {
 	Name, Endpoint, Version string
 	Nodes                   []NodeState   // in the order in which they joined
 	Members                 []MemberState // likewise
+	Pods                    []PodState    // by namespace and name
 	Tokens                  []TokenState  // by ID; expired ones are gone
 	CertsExpire             time.Time     // of the Secret kubeadm-certs, zero if there is none
 	Network                 bool          // there is a network add-on
@@ -333,6 +373,8 @@ func (h *Host) Cluster() *ClusterState {
 	if c == nil {
 		return nil
 	}
+	c.revive(h.world)
+	pods := c.pods(h.world)
 	d := look(c, func(d *clusterData) clusterData {
 		d.expire()
 		return deepCopy(*d)
@@ -340,10 +382,13 @@ func (h *Host) Cluster() *ClusterState {
 	s := &ClusterState{Name: d.Name, Endpoint: d.Endpoint, Version: d.Version, Network: !d.Network.IsZero()}
 	for _, n := range d.Nodes {
 		ready, reason := c.condition(n, h.world)
-		s.Nodes = append(s.Nodes, NodeState{n.Name, n.UID, n.Address, n.ProviderID, n.Version, n.ControlPlane, ready, reason})
+		s.Nodes = append(s.Nodes, NodeState{n.Name, n.UID, n.Address, n.ProviderID, n.Version, n.ControlPlane, n.Unschedulable, ready, reason})
 	}
 	for _, m := range d.Members {
 		s.Members = append(s.Members, MemberState{m.Name, m.Address, m.Learner, c.running(m.ID)})
+	}
+	for _, p := range pods {
+		s.Pods = append(s.Pods, PodState{p.Namespace, p.Name, p.Node, p.Controller, !p.Deleted.IsZero()})
 	}
 	for _, id := range sortedKeys(d.Tokens) {
 		s.Tokens = append(s.Tokens, TokenState{id, d.Tokens[id].Description, d.Tokens[id].Expires})
@@ -361,6 +406,7 @@ func (h *Host) Nodes() []string {
 	if c == nil {
 		return nil
 	}
+	c.revive(h.world)
 	var out []string
 	for _, n := range c.nodes() {
 		out = append(out, n.Name)

@@ -45,6 +45,7 @@ func (c *call) kubeadmInit(flags map[string][]string) int {
 		{"bootstrap-token", 2, r.bootstrapTokens},
 		{"kubelet-finalize", 1, func() error { return nil }},
 		{"addon", 3, func() error {
+			r.cluster.change((*clusterData).addons)
 			r.printf("[addons] Applied essential addon: CoreDNS\n[addons] Applied essential addon: kube-proxy\n")
 			return nil
 		}},

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -20,10 +19,15 @@ func cmdKubectl(c *call) int {
 	if i := slices.Index(args, "--"); i >= 0 {
 		args, after = args[:i], args[i+1:]
 	}
-	flags, args := options(args, "--kubeconfig", "-n", "--namespace", "-f", "--filename", "-o", "--output", "--raw", "--request-timeout", "-p", "--patch", "--type", "--field-manager", "-c", "-l", "--timeout", "--for", "--server", "-s")
+	flags, args := options(args, "--kubeconfig", "-n", "--namespace", "-f", "--filename", "-o", "--output", "--raw", "--request-timeout", "-p", "--patch", "--type", "--field-manager", "-c", "-l", "--selector", "--field-selector", "--timeout", "--for", "--server", "-s")
 	if len(args) > 0 && args[0] == "version" {
 		c.printf("Client Version: v%s\n", c.h.version("kubectl"))
 		return 0
+	}
+	if len(args) > 0 && args[0] == "drain" {
+		if status, done := c.drainUsage(flags); done {
+			return status
+		}
 	}
 	conf := value(flags, "--kubeconfig")
 	if conf == "" {
@@ -39,6 +43,9 @@ func cmdKubectl(c *call) int {
 	// Everybody who is logged in may ask how the API server is (system:public-info-viewer).
 	if problem != "" && (!has(flags, "--raw") || !strings.Contains(problem, "(Forbidden)")) {
 		return c.kubectlError(problem)
+	}
+	if cl != nil {
+		cl.revive(c.h.world)
 	}
 	k := &kubectl{call: c, cluster: cl, flags: flags, namespace: value(flags, "-n", "--namespace")}
 	if k.namespace == "" {
@@ -59,6 +66,14 @@ func cmdKubectl(c *call) int {
 		return k.apply(value(flags, "-f", "--filename"))
 	case verb == "get" && isKind(what, "node", "nodes", "no"):
 		return k.getNodes(names, value(flags, "-o", "--output"))
+	case verb == "get" && isKind(what, "pod", "pods", "po"):
+		return k.getPods(names, value(flags, "-o", "--output"))
+	case verb == "get" && isKind(what, "poddisruptionbudget", "poddisruptionbudgets", "pdb"):
+		return k.getBudgets(value(flags, "-o", "--output"))
+	case (verb == "cordon" || verb == "uncordon") && len(args) == 2:
+		return k.cordon(verb, args[1])
+	case verb == "drain" && len(args) == 2:
+		return k.drain(args[1])
 	case verb == "get" && isKind(what, "secret", "secrets"):
 		return k.getSecrets(names)
 	case verb == "patch" && isKind(what, "node", "nodes", "no") && len(names) == 1:
@@ -128,6 +143,18 @@ func (k *kubectl) apply(file string) int {
 		if d.Kind == "" || d.APIVersion == "" || d.name() == "" {
 			return k.kubectlError("error: error validating data: kind, apiVersion and name must be set")
 		}
+		w, b, err := workloadOf(d)
+		if err != nil {
+			return k.kubectlError("error: " + err.Error())
+		}
+		k.cluster.change(func(c *clusterData) {
+			if w != nil {
+				c.addWorkload(*w)
+			}
+			if b != nil {
+				c.addBudget(*b)
+			}
+		})
 		if d.Kind == "Secret" && strings.HasPrefix(d.name(), "bootstrap-token-") {
 			var s bootstrapSecret
 			if err := yaml.Unmarshal(d.raw, &s); err != nil {
@@ -198,10 +225,18 @@ func (c *cluster) accept(name, namespace string, labels map[string]string, s boo
 // object is a node as the API shows it.
 func (n clusterNode) object(ready, reason string) map[string]any {
 	labels := map[string]any{"kubernetes.io/hostname": n.Name}
-	roles := "node-role.kubernetes.io/control-plane"
 	spec := map[string]any{}
 	if n.ControlPlane {
-		labels[roles] = ""
+		// kubeadm set the old label until 1.23, and has set the new one since 1.20.
+		if m := minorOf(n.Version); m < 24 {
+			labels["node-role.kubernetes.io/master"] = ""
+		}
+		if m := minorOf(n.Version); m >= 20 {
+			labels["node-role.kubernetes.io/control-plane"] = ""
+		}
+	}
+	if n.Unschedulable {
+		spec["unschedulable"] = true
 	}
 	if n.ProviderID != "" {
 		spec["providerID"] = n.ProviderID
@@ -241,44 +276,50 @@ func (k *kubectl) getNodes(names []string, format string) int {
 	for i, n := range all {
 		objects[i] = n.object(k.cluster.condition(n, k.h.world))
 	}
-	kind, template, _ := strings.Cut(format, "=")
-	switch kind {
+	return max(status, k.show("node", objects, len(names) == 1, format, k.nodeTable))
+}
+
+// show prints objects as -o says; table is how it does without. One object alone is
+// not in a list.
+func (k *kubectl) show(kind string, objects []map[string]any, alone bool, format string, table func([]map[string]any)) int {
+	items := make([]any, len(objects))
+	for i, o := range objects {
+		items[i] = o
+	}
+	var whole any = map[string]any{"apiVersion": "v1", "kind": "List", "items": items}
+	if alone && len(objects) == 1 {
+		whole = items[0]
+	}
+	if len(objects) == 0 && format == "" {
+		k.errf("No resources found")
+		return 0
+	}
+	form, template, _ := strings.Cut(format, "=")
+	switch form {
 	case "":
-		k.nodeTable(objects)
+		table(objects)
 	case "name":
-		for _, n := range all {
-			k.printf("node/%s\n", n.Name)
+		for _, o := range objects {
+			k.printf("%s/%s\n", kind, o["metadata"].(map[string]any)["name"])
 		}
 	case "json":
-		var v any = map[string]any{"apiVersion": "v1", "kind": "List", "items": objects}
-		if len(names) == 1 {
-			v = objects[0]
-		}
-		b, err := json.MarshalIndent(v, "", "    ")
+		b, err := json.MarshalIndent(whole, "", "    ")
 		if err != nil {
 			return k.kubectlError("error: " + err.Error())
 		}
 		k.printf("%s\n", b)
 	case "jsonpath":
-		items := make([]any, len(objects))
-		for i, o := range objects {
-			items[i] = o
-		}
-		var v any = map[string]any{"items": items}
-		if len(names) == 1 {
-			v = items[0]
-		}
-		s, err := evaluate(template, v, true)
+		s, err := evaluate(template, whole, true)
 		if err != nil {
 			return k.kubectlError("error: " + err.Error())
 		}
 		k.printf("%s", s)
 	case "custom-columns":
-		return max(status, k.columns(objects, template))
+		return k.columns(objects, template)
 	default:
 		return k.kubectlError(fmt.Sprintf("error: unable to match a printer suitable for the output format %q", format))
 	}
-	return status
+	return 0
 }
 
 // evaluate fills in a JSONPath template.
@@ -377,8 +418,13 @@ func (k *kubectl) nodeTable(objects []map[string]any) {
 			ready = "Ready"
 		}
 		labels, _ := o["metadata"].(map[string]any)["labels"].(map[string]any)
-		if _, ok := labels["node-role.kubernetes.io/control-plane"]; ok {
-			roles = "control-plane"
+		for _, r := range []string{"master", "control-plane"} {
+			if _, ok := labels["node-role.kubernetes.io/"+r]; ok {
+				roles = r
+			}
+		}
+		if field(".spec.unschedulable") == "true" {
+			ready += ",SchedulingDisabled"
 		}
 		age := "0s"
 		if t, err := time.Parse(time.RFC3339, field(".metadata.creationTimestamp")); err == nil {
@@ -507,47 +553,4 @@ func (k *kubectl) removeSecret(name string) (found bool) {
 		delete(d.Tokens, id)
 	})
 	return found
-}
-
-// exec runs etcdctl in the pod of a member, and knows nothing else.
-func (k *kubectl) exec(pod string, args []string) int {
-	node, ok := strings.CutPrefix(strings.TrimPrefix(strings.TrimPrefix(pod, "pod/"), "pods/"), "etcd-")
-	members := look(k.cluster, func(d *clusterData) []member { return slices.Clone(d.Members) })
-	i := slices.IndexFunc(members, func(m member) bool { return m.Name == node })
-	if !ok || k.namespace != "kube-system" || i < 0 {
-		return k.kubectlError(fmt.Sprintf("Error from server (NotFound): pods %q not found", pod))
-	}
-	if !k.cluster.running(members[i].ID) {
-		return k.kubectlError(fmt.Sprintf("error: unable to upgrade connection: error dialing backend: dial tcp %s:10250: connect: connection refused", members[i].Address))
-	}
-	flags, words := options(args, "--endpoints", "--cacert", "--cert", "--key", "-w", "--write-out")
-	if len(words) == 0 || words[0] != "etcdctl" {
-		return k.kubectlError("error: the simulator only knows etcdctl in a pod of etcd")
-	}
-	if value(flags, "--cacert") == "" || value(flags, "--cert") == "" || value(flags, "--key") == "" {
-		return k.kubectlError("Error: context deadline exceeded\ncommand terminated with exit code 1")
-	}
-	switch words = words[1:]; {
-	case slices.Equal(words, []string{"member", "list"}):
-		for _, m := range members {
-			state, client := "started", "https://"+m.Address+":2379"
-			if m.Name == "" {
-				state, client = "unstarted", ""
-			}
-			k.printf("%x, %s, %s, https://%s:2380, %s, %t\n", m.ID, state, m.Name, m.Address, client, m.Learner)
-		}
-		return 0
-	case len(words) == 3 && words[0] == "member" && words[1] == "remove":
-		id, err := strconv.ParseUint(words[2], 16, 64)
-		i := slices.IndexFunc(members, func(m member) bool { return m.ID == id })
-		if err != nil || i < 0 {
-			return k.kubectlError("Error: etcdserver: member not found\ncommand terminated with exit code 1")
-		}
-		if !k.cluster.removeMember(members[i].Address) {
-			return k.kubectlError("Error: etcdserver: re-configuration failed due to not enough started members\ncommand terminated with exit code 1")
-		}
-		k.printf("Member %x removed from cluster %s\n", id, k.cluster.ID)
-		return 0
-	}
-	return k.kubectlError("error: a form of etcdctl that the simulator does not know")
 }

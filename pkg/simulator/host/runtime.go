@@ -83,10 +83,14 @@ func cmdDocker(c *call) int {
 	return 0
 }
 
-// cmdCrictl talks to the runtime that its configuration names. No containers are
-// simulated, so there are none to list.
+// cmdCrictl talks to the runtime that its configuration names. Of containers it knows
+// that of etcd alone.
 func cmdCrictl(c *call) int {
-	flags, args := options(c.args[1:], "-r", "--runtime-endpoint", "-c", "--config", "-i", "--image-endpoint")
+	given := c.args[1:]
+	if i := slices.Index(given, "etcdctl"); i > 0 { // what follows is not crictl's
+		given = given[:i]
+	}
+	flags, args := options(given, "-r", "--runtime-endpoint", "-c", "--config", "-i", "--image-endpoint", "--label", "--name")
 	if len(args) == 0 || slices.Contains(args, "--version") || has(flags, "--version", "-v") {
 		c.printf("crictl version %s\n", c.h.version("cri-tools"))
 		return 0
@@ -105,9 +109,24 @@ func cmdCrictl(c *call) int {
 		c.errf("FATA[0000] validate service connection: validate CRI v1 runtime API for endpoint %q: rpc error: code = Unavailable desc = connection error: desc = \"transport: Error while dialing: dial unix %s: connect: no such file or directory\"", endpoint, socket)
 		return 1
 	}
+	cl, etcd := c.etcdHere()
 	switch args[0] {
-	case "ps", "pods", "images":
+	case "ps":
+		if has(flags, "-q") {
+			if cl != nil && value(flags, "--label") == "io.kubernetes.container.name=etcd" {
+				c.printf("%s\n", etcd)
+			}
+			return 0
+		}
+		fallthrough
+	case "pods", "images":
 		c.printf("CONTAINER           IMAGE               CREATED             STATE               NAME\n")
+	case "exec":
+		if cl == nil || len(args) < 2 || args[1] != etcd {
+			c.errf("FATA[0000] execing command in container: rpc error: code = NotFound desc = an error occurred when try to find container")
+			return 1
+		}
+		return c.etcdContainer(cl, c.args[slices.Index(c.args, etcd)+1:])
 	case "info", "version":
 		c.printf("RuntimeName:  containerd\nRuntimeVersion:  %s\n", cmp.Or(c.h.version("containerd.io"), c.h.version("containerd")))
 	case "pull":
@@ -119,6 +138,18 @@ func cmdCrictl(c *call) int {
 		}
 	}
 	return 0
+}
+
+// etcdHere is the cluster of whose etcd a member runs on this host, or nil, and the ID of
+// its container.
+func (c *call) etcdHere() (cl *cluster, id string) {
+	c.h.mu.Lock()
+	cl, member := c.h.sys.cluster, c.h.sys.member
+	c.h.mu.Unlock()
+	if cl == nil || !c.h.etcd(member) {
+		return nil, ""
+	}
+	return cl, fmt.Sprintf("%016x%016x%016x%016x", member, member, member, member)
 }
 
 // registryError says what keeps the container runtime from the registry of an image or

@@ -6,14 +6,16 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 )
 
 // unit is a service, or a swap unit.
 type unit struct {
 	Enabled bool
 	Active  bool
-	Masked  bool `json:",omitempty"`
-	Failed  bool `json:",omitempty"`
+	Masked  bool      `json:",omitempty"`
+	Failed  bool      `json:",omitempty"`
+	Started time.Time `json:",omitzero"` // last, by systemctl
 	// Environment is what its files gave it when it was last started, NAME=VALUE.
 	Environment []string `json:",omitempty"`
 }
@@ -226,7 +228,7 @@ func (c *call) startUnit(name string) string {
 	}
 	c.h.mu.Lock()
 	if u := c.h.sys.units[name]; u != nil {
-		u.Environment, u.Failed = env, false
+		u.Environment, u.Failed, u.Started = env, false, time.Now()
 	}
 	c.h.mu.Unlock()
 	if hasFile && program != "" && !c.h.fs.exists(program) {
