@@ -21,7 +21,7 @@ const drainSpare = time.Minute
 const (
 	drainScript = `n={{NODE}}; o=$(k get node $n --ignore-not-found -o name 2>&1) || { echo "capplunder-error the API server does not say whether there is a node $n: $(echo "$o" | tail -n 1)"; exit 1; }
 [ -n "$o" ] || { echo 'capplunder-drain gone'; exit 0; }
-o=$(k cordon $n 2>&1) || { echo "capplunder-error node $n could not be cordoned: $(echo "$o" | tail -n 1)"; exit 1; }
+o=$(k cordon $n 2>&1); [ "$(k get node $n -o 'jsonpath={.spec.unschedulable}' 2>/dev/null)" = true ] || { echo "capplunder-error node $n could not be cordoned: $(echo "$o" | tail -n 1)"; exit 1; }
 f=--delete-emptydir-data; kubectl drain --help 2>/dev/null | grep -q -e $f || f=--delete-local-data
 if o=$(timeout {{LIMIT}} $K drain $n --ignore-daemonsets $f --force --timeout={{SECONDS}}s 2>&1); then echo 'capplunder-drain ok'; exit 0; fi
 echo "$o" | grep -v '^evicting pod' | sort -u | tail -n 20

@@ -118,6 +118,7 @@ func (in *input) maps() (map[string]wire.Map, map[string]error) {
 		m, err = translate.Wipe("job", t, translate.WipeOrder{Mode: mode, Disks: []capi.Disk{{Device: in.Device, Bytes: 480103981056, WWN: "naa.5000c500a1b2c3d4", Serial: "WD-1"}}, Delay: 10 * time.Second})
 		add("wipe-"+string(mode), m, err)
 	}
+	in.leaveMaps(add)
 	return out, errs
 }
 

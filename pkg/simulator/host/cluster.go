@@ -224,7 +224,7 @@ func (c *cluster) removeNode(name string) (found bool) {
 func (c *cluster) revive(w *World) {
 	for _, n := range look(c, func(d *clusterData) []clusterNode { return slices.Clone(d.Gone) }) {
 		h := w.At(n.Address)
-		if h != nil && h.cfg.MAC == n.MAC && h.kubelet(n.Name) && h.kubeletSince().After(n.Lost) {
+		if h != nil && h.cfg.MAC == n.MAC && h.kubelet(n.Name) && !h.kubeletSince().Before(n.Lost) {
 			c.register(h.newNode(n.Name, n.Version, n.ProviderID, c))
 		}
 	}
