@@ -190,7 +190,7 @@ func (c DiskConfig) discards() bool { return !c.Rotational && !c.USB && !c.Remot
 // udev makes the entry of a disk, or a partition, in udev's database. What is on the
 // device is looked up when it is read: udev looks again whenever somebody has written.
 func (h *Host) udev(i int, p partition, s section) {
-	if !h.sys.profile.udev() {
+	if h.sys.profile.small() {
 		return
 	}
 	d := h.disks[i]
