@@ -26,7 +26,6 @@ import (
 	"github.com/plunder-app/capplunder/pkg/plunder/wire"
 	"github.com/plunder-app/capplunder/pkg/simulator"
 	"github.com/plunder-app/capplunder/pkg/simulator/host"
-	"github.com/plunder-app/capplunder/pkg/state"
 )
 
 // haSamples is how many places an installation is killed at, of all that there are:
@@ -106,14 +105,7 @@ func newHARig(t *testing.T) *haRig {
 // whole checks that the cluster is what it should be, whatever happened on the way.
 func (r *haRig) whole() *host.ClusterState {
 	r.t.Helper()
-	store, err := state.OpenLocal(r.state)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	records, err := store.Records(r.t.Context())
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	records := r.records()
 	var names, planes []string
 	var first *host.Host
 	inits := 0

@@ -8,14 +8,18 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/plunder-app/capplunder/pkg/capi"
 	"github.com/plunder-app/capplunder/pkg/plunder"
 	"github.com/plunder-app/capplunder/pkg/simulator"
 	"github.com/plunder-app/capplunder/pkg/state"
@@ -33,11 +37,16 @@ type rig struct {
 	sim   *simulator.Server // nil with --simulate
 	flags []string          // of every run
 	state string
-	// onRequest is called with the number of the request since the last arm, onChange with
-	// that of the answer among those to requests that change something: killed before or
-	// after a mere look is the same. Events are counted by run.
-	requests, changes   atomic.Int64
-	onRequest, onChange atomic.Pointer[func(n int64)]
+	// config and address are how the server is found, boots how often each machine had
+	// booted when the rig was made.
+	config, address string
+	boots           map[string]int
+	posted          sync.Map // []string, the hosts that an action was posted for, by its name
+	// onRequest is called with the number of the request since the last arm, onIntent and
+	// onChange with that of the request and the answer among those that change something:
+	// killed before or after a mere look is the same. Events are counted by run.
+	requests, intents, changes    atomic.Int64
+	onRequest, onIntent, onChange atomic.Pointer[func(n int64)]
 }
 
 func newRig(t *testing.T) *rig {
@@ -50,14 +59,21 @@ func newRig(t *testing.T) *rig {
 
 func newRigOf(t *testing.T, rack simulator.Config) *rig {
 	t.Helper()
-	sim := simulator.New(rack)
+	return newRigWith(t, simulator.New(rack))
+}
+
+func newRigWith(t *testing.T, sim *simulator.Server) *rig {
+	t.Helper()
 	l, err := sim.Listen(t.Context(), "127.0.0.1:0", simulator.ListenOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
 	config := filepath.Join(dir, "plunderclient.yaml")
-	r := &rig{t: t, sim: sim, state: filepath.Join(dir, "state")}
+	r := &rig{t: t, sim: sim, state: filepath.Join(dir, "state"), config: config, address: net.JoinHostPort(l.Address, strconv.Itoa(l.Port)), boots: map[string]int{}}
+	for _, m := range sim.Machines() {
+		r.boots[m.MAC] = m.Boots
+	}
 	r.flags = []string{"-p", config, "--state-dir", r.state, "--interval", "50ms", "-o", "json"}
 	client := plunder.Config{Address: l.Address, Port: l.Port, Cert: base64.StdEncoding.EncodeToString(l.CertPEM)}
 	if err := client.WriteFile(config); err != nil {
@@ -76,7 +92,13 @@ func newRigOf(t *testing.T, rack simulator.Config) *rig {
 			}
 		}
 	}
-	sim.OnRequest(call(&r.requests, &r.onRequest))
+	request, intent := call(&r.requests, &r.onRequest), call(&r.intents, &r.onIntent)
+	sim.OnRequest(func(c simulator.Call) {
+		if c.Method != http.MethodGet {
+			intent(c)
+		}
+		request(c)
+	})
 	change := call(&r.changes, &r.onChange)
 	sim.OnResponse(func(c simulator.Call) {
 		if c.Method != http.MethodGet {
@@ -86,8 +108,9 @@ func newRigOf(t *testing.T, rack simulator.Config) *rig {
 	return r
 }
 
-func (r *rig) arm(onRequest, onChange func(int64)) {
+func (r *rig) arm(onRequest, onIntent, onChange func(int64)) {
 	r.requests.Store(0)
+	r.intents.Store(0)
 	r.changes.Store(0)
 	set := func(p *atomic.Pointer[func(int64)], f func(int64)) {
 		if f == nil {
@@ -97,6 +120,7 @@ func (r *rig) arm(onRequest, onChange func(int64)) {
 		p.Store(&f)
 	}
 	set(&r.onRequest, onRequest)
+	set(&r.onIntent, onIntent)
 	set(&r.onChange, onChange)
 }
 
@@ -136,18 +160,19 @@ func (r *rig) must(args ...string) string {
 	return out
 }
 
-// point is where a run is killed: at the n-th request before it is handled, after the n-th
-// that changes something was handled and before the answer is seen, or when the n-th event
-// is seen.
+// point is where a run is killed: at the n-th request before it is handled, or the n-th
+// that changes something, after the n-th that changes something was handled and before the
+// answer is seen, or when the n-th event is seen.
 type point struct {
 	where string
 	n     int64
 }
 
 const (
-	before  = "request"
-	after   = "answer"
-	atEvent = "event"
+	before       = "request"
+	beforeChange = "change"
+	after        = "answer"
+	atEvent      = "event"
 )
 
 // killed runs the program until it is killed at p; false when it ended before.
@@ -164,11 +189,13 @@ func (r *rig) killed(p point, args ...string) bool {
 		kill = k
 		switch p.where {
 		case before:
-			r.arm(strike, nil)
+			r.arm(strike, nil, nil)
+		case beforeChange:
+			r.arm(nil, strike, nil)
 		case after:
-			r.arm(nil, strike)
+			r.arm(nil, nil, strike)
 		default:
-			r.arm(nil, nil)
+			r.arm(nil, nil, nil)
 		}
 	}
 	r.run(args, started, func(n int, k func()) {
@@ -176,7 +203,7 @@ func (r *rig) killed(p point, args ...string) bool {
 			k()
 		}
 	})
-	r.arm(nil, nil)
+	r.arm(nil, nil, nil)
 	return done.Load()
 }
 
@@ -184,7 +211,7 @@ func (r *rig) killed(p point, args ...string) bool {
 // them change something, and how many events it reported.
 func (r *rig) counts(args ...string) (requests, changes int64, events int) {
 	r.t.Helper()
-	r.arm(nil, nil)
+	r.arm(nil, nil, nil)
 	out := r.must(args...)
 	return r.requests.Load(), r.changes.Load(), strings.Count(out, "\n")
 }
@@ -200,8 +227,8 @@ func (r *rig) installs() map[string]int {
 	return n
 }
 
-// provisioned checks that both machines of the example are ready, once each.
-func (r *rig) provisioned() {
+// records are those in the store.
+func (r *rig) records() []capi.Record {
 	r.t.Helper()
 	store, err := state.OpenLocal(r.state)
 	if err != nil {
@@ -211,6 +238,13 @@ func (r *rig) provisioned() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	return records
+}
+
+// provisioned checks that both machines of the example are ready, once each.
+func (r *rig) provisioned() {
+	r.t.Helper()
+	records := r.records()
 	macs, addresses := map[string]bool{}, map[string]bool{}
 	for _, rec := range records {
 		if !rec.Ready || rec.ProviderID != "plunder://"+rec.MAC {
