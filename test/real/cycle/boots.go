@@ -21,6 +21,7 @@ type boot struct {
 	Time       time.Time
 	MAC        string
 	Offer, Ack lead
+	Wiped      []string // disks that were written to since the boot before: sda
 }
 
 type lead struct{ File, Next, To, Error string }
@@ -130,6 +131,7 @@ func (l *lab) returned(ctx context.Context, what string, machines []recorded, si
 		return err
 	}
 	for _, m := range machines {
+		l.given[m.MAC]++
 		r := row{what: what, machine: m.Name, mac: m.MAC, took: took, deployment: "none"}
 		if d, ok := left.ByMAC(m.MAC); ok {
 			r.deployment = d.BootConfigName
@@ -152,14 +154,21 @@ func (l *lab) returned(ctx context.Context, what string, machines []recorded, si
 }
 
 // judge goes over all boots: outside of applies everything must lead to the loop, and in
-// them each machine is installed as often as it was given to somebody.
+// them each machine is installed as often as it was given to somebody. Its disk, and no
+// other of its disks, is wiped as often as it was given back.
 func (l *lab) judge() (loops, installs int, err error) {
 	all, err := l.boots()
 	if err != nil {
 		return 0, 0, err
 	}
-	installed := map[string]int{}
+	installed, wiped := map[string]int{}, map[string]int{}
 	for _, b := range all {
+		if len(b.Wiped) > 0 {
+			wiped[b.MAC]++
+			if !slices.Equal(b.Wiped, []string{"sda"}) {
+				l.deviates("%s %s: it was installed on sda, and %v were written to", b.Time.Format(time.TimeOnly), b.MAC, b.Wiped)
+			}
+		}
 		applying := slices.ContainsFunc(l.applies, func(w window) bool { return !b.Time.Before(w.from) && !b.Time.After(w.to) })
 		switch b.Ack.To {
 		case toInstaller:
@@ -175,6 +184,9 @@ func (l *lab) judge() (loops, installs int, err error) {
 	for _, mac := range macs {
 		if installed[mac] != l.expected[mac] {
 			l.deviates("%s was installed %d times, and given to a machine %d times", mac, installed[mac], l.expected[mac])
+		}
+		if wiped[mac] != l.given[mac] {
+			l.deviates("%s was wiped %d times, and given back %d times", mac, wiped[mac], l.given[mac])
 		}
 	}
 	return loops, installs, nil

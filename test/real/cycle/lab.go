@@ -33,6 +33,7 @@ type lab struct {
 	client     *plunder.Client
 	applies    []window       // when machines may be installed
 	expected   map[string]int // installations by MAC
+	given      map[string]int // deletes by MAC
 	rows       []row
 	times      []timing
 	deviations []string
@@ -60,7 +61,7 @@ func newLab(o options, out io.Writer) (*lab, error) {
 		return nil, err
 	}
 	l := &lab{
-		options: o, out: out, dir: o.Dir, expected: map[string]int{}, began: time.Now(),
+		options: o, out: out, dir: o.Dir, expected: map[string]int{}, given: map[string]int{}, began: time.Now(),
 		account: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)},
 	}
 	if l.dir == "" {

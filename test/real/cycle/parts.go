@@ -155,11 +155,10 @@ func (l *lab) kills(ctx context.Context, random *rand.Rand) error {
 			return err
 		}
 		if n == 0 { // how long it takes without
-			start := time.Now()
 			if err := l.remove(ctx, "two machines: delete", m, deletion(m)...); err != nil {
 				return err
 			}
-			undisturbed = time.Since(start)
+			undisturbed = l.times[len(l.times)-1].took
 			continue
 		}
 		life := time.Duration(random.Int64N(int64(undisturbed)))

@@ -34,6 +34,8 @@ type boot struct {
 	MAC   string    `json:"mac"`
 	Offer lead      `json:"offer"`
 	Ack   lead      `json:"ack"` // what the machine did
+	// Wiped are the disks of the machine that were written to by name since its boot before.
+	Wiped []string `json:"wiped,omitempty"` // sda
 }
 
 // lead is one answer of the server, and what it makes a machine do that heeds it.

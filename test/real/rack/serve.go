@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -95,6 +96,15 @@ func serve(ctx context.Context, c config) error {
 	return g.Wait()
 }
 
+// disks are what each machine has: one to install on, one with data, and a stick.
+func disks() []host.DiskConfig {
+	return []host.DiskConfig{
+		{Name: "sda", Bytes: 480_103_981_056},
+		{Name: "sdb", Bytes: 1_000_204_886_016, Rotational: true},
+		{Name: "sdc", Bytes: 15_518_924_800, Removable: true, USB: true},
+	}
+}
+
 // machine is the life of one machine: from the network as long as its disk does
 // not boot, from the disk otherwise.
 func (r *rack) machine(ctx context.Context, seed int64, mac net.HardwareAddr) error {
@@ -107,11 +117,14 @@ func (r *rack) machine(ctx context.Context, seed int64, mac net.HardwareAddr) er
 		}
 	}
 	installs := int64(0)
+	var seen time.Time
+	drives := host.NewDrives(mac.String(), seed, disks())
 	for ctx.Err() == nil {
 		b, d, err := netboot(ctx, r.DHCP, mac)
 		if ctx.Err() != nil {
 			return nil
 		}
+		b.Wiped, seen = r.wiped(b.MAC, seen)
 		if err := r.boots.add(b); err != nil {
 			return err
 		}
@@ -131,7 +144,7 @@ func (r *rack) machine(ctx context.Context, seed int64, mac net.HardwareAddr) er
 			h := host.New(host.Config{
 				MAC: mac.String(), Address: d.Address, HostName: d.HostName, User: d.User,
 				// What is installed anew has keys and IDs of its own.
-				Seed: seed + installs<<32, KubernetesTime: r.Kubernetes, World: r.world,
+				Seed: seed + installs<<32, Drives: drives, KubernetesTime: r.Kubernetes, World: r.world,
 			})
 			err := r.up(ctx, h, d, say)
 			h.Close()
@@ -145,6 +158,17 @@ func (r *rack) machine(ctx context.Context, seed int64, mac net.HardwareAddr) er
 		}
 	}
 	return nil
+}
+
+// wiped are the disks of a machine that were written to since a moment, and now.
+func (r *rack) wiped(mac string, since time.Time) (disks []string, now time.Time) {
+	now = time.Now()
+	for _, w := range r.world.Wipes() {
+		if w.MAC == mac && w.At.After(since) && !slices.Contains(disks, w.Device) {
+			disks = append(disks, w.Device)
+		}
+	}
+	return disks, now
 }
 
 // up runs an installed machine until its disk no longer boots.
