@@ -199,18 +199,27 @@ func (m *machine) erase(ctx context.Context) error {
 			return err
 		}
 	}
-	blank, err := m.identify(ctx)
-	if err != nil || blank {
-		return err
+	for again := false; ; again = true {
+		blank, err := m.identify(ctx)
+		if err != nil || blank {
+			return err
+		}
+		if err := m.leave(ctx); err != nil {
+			return err
+		}
+		if err := m.release(ctx); err != nil {
+			return err
+		}
+		if err := m.wipe(ctx); again || !errors.Is(err, errRebooted) {
+			return err
+		}
+		m.observe(errRebooted.Error() + "; looking at it again")
 	}
-	if err := m.leave(ctx); err != nil {
-		return err
-	}
-	if err := m.release(ctx); err != nil {
-		return err
-	}
-	return m.wipe(ctx)
 }
+
+// errRebooted: the host was reset between the look at it and the wipe. An installer may
+// have been on its way then; what it leaves is looked at and wiped.
+var errRebooted = errors.New("the host was reset since it was looked at")
 
 // condemn makes the deletion known to everybody before anything is done for it.
 func (m *machine) condemn(ctx context.Context) error {

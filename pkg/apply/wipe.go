@@ -56,6 +56,9 @@ func (m *machine) wipe(ctx context.Context) error {
 	if err == nil {
 		err = cmp.Or(proof, errors.New("the wipe was not proved"))
 	}
+	if translate.Rebooted(l, jobID) {
+		err = errors.Join(errRebooted, err)
+	}
 	if ctx.Err() == nil {
 		// It ended, badly: the next run must post a new one, not read this one again.
 		err = errors.Join(err, m.save(ctx, func(rec *capi.Record) {

@@ -20,3 +20,10 @@ func WipeRefused(l wire.Log, job string) bool {
 	e, ok := entry(l, TaskName("guard", job))
 	return ok && e.Error != ""
 }
+
+// Rebooted reports whether a job ended before it did anything because the host, which is
+// the right one, has booted since it was looked at.
+func Rebooted(l wire.Log, job string) bool {
+	e, ok := entry(l, TaskName("guard", job))
+	return ok && strings.Contains(e.Entry, "capplunder-stranger boot=")
+}
