@@ -57,7 +57,7 @@ func (m *machine) wipe(ctx context.Context) error {
 		err = cmp.Or(proof, errors.New("the wipe was not proved"))
 	}
 	if translate.Rebooted(l, jobID) {
-		err = errors.Join(errRebooted, err)
+		err = fmt.Errorf("%w: %w", errRebooted, err)
 	}
 	if ctx.Err() == nil {
 		// It ended, badly: the next run must post a new one, not read this one again.
