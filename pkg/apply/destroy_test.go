@@ -140,7 +140,7 @@ func TestControlPlaneLeavesItsCluster(t *testing.T) {
 				if err != nil || res.Counts.Ready != 1 {
 					t.Fatalf("%+v %v", res.Counts, err)
 				}
-				r.whole(res, 3, 1)
+				r.joined(res, 3, 1)
 			})
 		})
 	}
