@@ -62,8 +62,9 @@ for the N-th machine from 0. Steps and their kinds:
   post, patch, delete, parlay, log   die drop lose hang fail crash
   install                            die hang fail
   ssh                                refuse lose hang fail stranger
-  action:NAME                        fail hang die reset crash
-  run:PROGRAM [WORD...]              fail hang die reset crash
+  action:NAME                        fail hang die reset crash lose swap
+  run:PROGRAM [WORD...]              fail hang die reset crash lose
+  disk:DEVICE[@FROM+BYTES]           lose fail
   net:SERVER                         refuse lose fail hang
   lock (of the package manager)      hold`,
 		Example: `  # In one terminal

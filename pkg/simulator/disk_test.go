@@ -75,6 +75,16 @@ func TestLostSession(t *testing.T) {
 		if got := a.output(ipB, "ls /root"); got != "done" {
 			t.Errorf("the command did not go on: %q", got)
 		}
+		a.parlay(ipB, command("long", "sleep 30; touch /etc/late"))
+		time.Sleep(10 * time.Second)
+		a.s.Crash(time.Second)
+		time.Sleep(time.Minute)
+		if r := a.s.Host(macB).Run(t.Context(), host.Command{Line: "ls /etc/late"}); r.Exit != 0 {
+			t.Errorf("the command ended with the server: %+v", r)
+		}
+		a.post(deployment(macB, "preseed", ipB, "worker-x2y3z"))
+		a.parlay(ipB, command("long", "sleep 100000")) // ends with the rack
+		time.Sleep(10 * time.Second)
 	})
 }
 

@@ -196,6 +196,7 @@ type Server struct {
 	closed    bool
 	began     time.Time
 	life      *life
+	rack      *life     // ends with Close, not with a crash
 	downUntil time.Time // the server is not running before this
 	mem       *memory
 	machines  []*machine
@@ -256,7 +257,7 @@ func New(cfg Config) *Server {
 func newServer(cfg Config) *Server {
 	cfg = cfg.withDefaults()
 	s := &Server{
-		cfg: cfg, table: endpoints(cfg.Version), world: host.NewWorld(), began: time.Now(), life: newLife(),
+		cfg: cfg, table: endpoints(cfg.Version), world: host.NewWorld(), began: time.Now(), life: newLife(), rack: newLife(),
 		cores: make(chan struct{}, cfg.CPUs), strangers: map[string]*host.Host{},
 	}
 	s.saving.path = cfg.StateFile
@@ -276,6 +277,7 @@ func (s *Server) Close() error {
 	}
 	s.closed = true
 	s.life.end()
+	s.rack.end()
 	listeners := s.listeners
 	s.listeners = nil
 	s.mu.Unlock()

@@ -85,16 +85,16 @@ func (s *Server) ssh(l *life, a wire.Action, line string, t target) (string, err
 }
 
 // losing is a host behind a connection that is lost after a while. A command that has not
-// ended by then goes on, and nobody hears of it.
+// ended by then goes on, whatever becomes of the server, and nobody hears of it.
 func (s *Server) losing(l *life, after time.Duration, run HostFunc) HostFunc {
 	type answer struct {
 		res host.Result
 		err error
 	}
-	return func(ctx context.Context, c host.Command) (host.Result, error) {
+	return func(_ context.Context, c host.Command) (host.Result, error) {
 		done := make(chan answer, 1)
 		s.work.Go(func() {
-			res, err := run(ctx, c)
+			res, err := run(s.rack.ctx, c)
 			done <- answer{res, err}
 		})
 		limit := time.NewTimer(after)

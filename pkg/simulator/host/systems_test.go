@@ -341,3 +341,31 @@ func TestUnknownSystem(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// TestBusybox: a shell, dd and a few small programs, and root.
+func TestBusybox(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := profileHost(t, ProfileBusybox, func(c *Config) {
+			c.Disk = []DiskConfig{{Name: "sda", Bytes: 1 << 34}, {Name: "nvme0n1", Bytes: 1 << 34, Blank: true}}
+		})
+		for _, name := range []string{"bash", "sudo", "blkid", "wipefs", "sgdisk", "blockdev", "blkdiscard", "hdparm", "nvme", "lsblk", "udevadm", "systemctl", "timeout", "openssl", "apk"} {
+			if r := h.Run(t.Context(), Command{Line: name + " --version", Combined: true}); r.Exit != 127 {
+				t.Errorf("%s: %+v", name, r)
+			}
+		}
+		if r := h.Run(t.Context(), Command{User: "ubuntu", Line: "true"}); r.Err == nil {
+			t.Errorf("nobody but root can log in: %+v", r)
+		}
+		script := `ls -d /run/udev; cat /sys/block/nvme0n1/wwid; echo u >/proc/sysrq-trigger; grep -c 'ext4 rw' /proc/mounts; dd if=/dev/zero of=/dev/sda bs=1M count=20 2>/dev/null; sync
+dd if=/dev/sda bs=1M count=20 iflag=direct 2>/dev/null | tr -d '\000' | wc -c; mkfifo /run/go; setsid sh -c 'exec 3<>/run/go; read -r x <&3; sleep 5; echo b >/proc/sysrq-trigger' </dev/null >/dev/null 2>&1 & echo go >/run/go; echo armed`
+		r := h.Run(t.Context(), Command{Line: "sh -c " + quote(script), Combined: true})
+		if want := "ls: cannot access '/run/udev': No such file or directory\n" + h.disks[1].WWN + "\n0\n0\narmed"; r.Exit != 0 || r.Output != want {
+			t.Errorf("%+v, want %q", r, want)
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if h.Up() || !h.Wiped() {
+			t.Errorf("up %v, wiped %v", h.Up(), h.Wiped())
+		}
+	})
+}
