@@ -125,9 +125,9 @@ func (c DiskConfig) sysPath(i int) string {
 	case c.USB:
 		return fmt.Sprintf("/sys/devices/pci0000:00/0000:00:14.0/usb2/2-%d/2-%d:1.0/host%d/target%d:0:0/%d:0:0:0/block/%s", i+1, i+1, i+6, i+6, i+6, c.Name)
 	case c.nvme() && c.Remote:
-		return fmt.Sprintf("/sys/devices/virtual/nvme-fabrics/ctl/nvme%d/%s", i, c.Name)
+		return fmt.Sprintf("/sys/devices/virtual/nvme-fabrics/ctl/%s/%s", c.Name[:strings.LastIndexByte(c.Name, 'n')], c.Name)
 	case c.nvme():
-		return fmt.Sprintf("/sys/devices/pci0000:00/0000:00:1d.%d/0000:0%d:00.0/nvme/nvme%d/%s", i, i+1, i, c.Name)
+		return fmt.Sprintf("/sys/devices/pci0000:00/0000:00:1d.%d/0000:0%d:00.0/nvme/%s/%s", i, i+1, c.Name[:strings.LastIndexByte(c.Name, 'n')], c.Name)
 	case c.virtio():
 		return fmt.Sprintf("/sys/devices/pci0000:00/0000:00:0%d.0/virtio%d/block/%s", i+4, i, c.Name)
 	case c.Remote:
@@ -190,7 +190,7 @@ func (c DiskConfig) discards() bool { return !c.Rotational && !c.USB && !c.Remot
 // udev makes the entry of a disk, or a partition, in udev's database. What is on the
 // device is looked up when it is read: udev looks again whenever somebody has written.
 func (h *Host) udev(i int, p partition, s section) {
-	if !h.sys.profile.udev() {
+	if h.sys.profile.small() {
 		return
 	}
 	d := h.disks[i]

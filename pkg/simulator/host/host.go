@@ -22,7 +22,7 @@ type Config struct {
 	MAC      string // colon form, lower case
 	Address  string // IPv4
 	HostName string
-	User     string       // the SSH user that the installer made; "ubuntu" when empty
+	User     string       // the SSH user that the installer made; "ubuntu" when empty; ProfileBusybox has only root
 	Disk     []DiskConfig // one of 480 GB when empty; the first is the boot disk
 	// Drives are disks that exist already, instead of those that Disk describes.
 	Drives []*Drive `json:"-"`
@@ -144,6 +144,9 @@ func newHost(cfg Config) *Host {
 		mac = mac*31 + uint64(r)
 	}
 	src := rand.NewPCG(uint64(cfg.Seed), mac)
+	if cfg.Profile == ProfileBusybox {
+		cfg.User = "root"
+	}
 	return &Host{
 		cfg: cfg, world: cfg.World, fs: newFilesystem(), disks: cfg.Drives, users: profileUsers(cfg.User),
 		src: src, random: rand.New(src), //nolint:gosec // repeatable on purpose

@@ -25,13 +25,16 @@ const (
 	// ProfileUnknown is a system that no Kubernetes package is made for: like Alpine,
 	// with apk and busybox, without bash and systemd.
 	ProfileUnknown = "unknown"
+	// ProfileBusybox is a live system with busybox and nothing else: no bash, no package
+	// manager, no udev, no sudo; of the programs for disks only dd. Its only user is root.
+	ProfileBusybox = "busybox"
 )
 
 // Profiles lists them, sorted.
 func Profiles() []string {
 	names := []string{
 		ProfileNoble, ProfileJammy, ProfileBionic, ProfileBookworm, ProfileTrixie, ProfileRocky10, ProfileRocky9, ProfileRocky8, ProfileRHEL9,
-		ProfileCentOS7, ProfileFedora42, ProfileUnknown,
+		ProfileCentOS7, ProfileFedora42, ProfileUnknown, ProfileBusybox,
 	}
 	slices.Sort(names)
 	return names
@@ -42,7 +45,7 @@ type profile struct {
 	id, like, version, codename, pretty string // as in /etc/os-release
 	kernel                              string
 	containerd                          string // version of the distribution's own package, "" where there is none
-	manager                             string // apt-get, dnf, yum or apk
+	manager                             string // apt-get, dnf, yum, apk or none
 	cgroup                              int
 	selinux                             bool
 	zram                                bool     // swap in compressed memory
@@ -86,6 +89,9 @@ func profileOf(name string) profile {
 	case ProfileUnknown:
 		p.id, p.version, p.pretty = "alpine", "3.22.1", "Alpine Linux v3.22"
 		p.kernel, p.manager = "6.12.44-0-lts", "apk"
+	case ProfileBusybox:
+		p.id, p.version, p.pretty = "buildroot", "2025.02", "Buildroot 2025.02"
+		p.kernel, p.manager = "6.12.19", "none"
 	default:
 		p.id, p.like, p.version, p.codename, p.pretty = "ubuntu", "debian", "24.04", "noble", "Ubuntu 24.04.3 LTS"
 		p.kernel, p.containerd = "6.8.0-85-generic", "1.7.28-0ubuntu1~24.04.1"
@@ -102,12 +108,12 @@ func (p profile) major() string {
 	return m
 }
 
-// udev reports whether the system keeps udev's database.
-func (p profile) udev() bool { return p.manager != "apk" }
+// small reports whether the system has busybox instead of systemd, udev and bash.
+func (p profile) small() bool { return p.manager == "apk" || p.manager == "none" }
 
 // shell is the login shell that the users get.
 func (p profile) shell() string {
-	if p.manager == "apk" {
+	if p.small() {
 		return "/bin/sh"
 	}
 	return "/bin/bash"
@@ -132,6 +138,13 @@ func (p profile) osRelease() string {
 
 // basePrograms are on every fresh host, in /usr/bin.
 func (p profile) basePrograms() []string {
+	if p.manager == "none" {
+		return []string{
+			"base64", "basename", "cat", "chmod", "chown", "cmp", "cp", "cut", "date", "dd", "df", "dirname", "env", "false", "grep", "gzip", "head", "hostname", "id",
+			"kill", "ln", "ls", "mkdir", "mkfifo", "mktemp", "mount", "mountpoint", "mv", "ps", "readlink", "reboot", "rm", "sed", "seq", "setsid", "sh", "sha256sum",
+			"sleep", "sort", "stat", "swapoff", "swapon", "sync", "sysctl", "tail", "tar", "tee", "touch", "tr", "true", "umount", "uname", "uniq", "uptime", "wc", "whoami", "xargs",
+		}
+	}
 	all := []string{
 		"base64", "basename", "blkdiscard", "blkid", "blockdev", "cat", "chmod", "chown", "cmp", "cp", "cut", "date", "dd", "df", "dirname", "env",
 		"false", "flock", "getent", "grep", "gzip", "head", "hostname", "id", "install", "kill", "ln", "ls", "mkdir", "mkfifo", "mktemp",
@@ -229,7 +242,7 @@ func (h *Host) installServices(p profile) {
 	switch {
 	case p.rpm():
 		running = []string{"chronyd", "firewalld", "sshd"}
-	case p.manager == "apk":
+	case p.small():
 		running = nil
 	case p.id == "ubuntu":
 		running = append(running, "ufw")
@@ -268,7 +281,7 @@ func (h *Host) kernelFiles() {
 		put(p, &node{mode: 0o444, gen: func() []byte { return []byte(gen()) }})
 	}
 	dir("/run", 0o755)
-	if h.sys.profile.manager != "apk" {
+	if !h.sys.profile.small() {
 		dir("/run/systemd/system", 0o755)
 	}
 	dir("/tmp", fs.ModeSticky|0o777)

@@ -49,6 +49,7 @@ echo $ID "${ID_LIKE:--}" $VERSION_ID ${VERSION_CODENAME:--} $pm cg$cg systemd=$s
 		ProfileCentOS7:  "centos rhel fedora 7 - yum cg1 systemd=yes bash=yes x86_64 3.10.0-1160.119.1.el7.x86_64 Enforcing",
 		ProfileFedora42: "fedora - 42 - dnf cg2 systemd=yes bash=yes x86_64 6.16.5-200.fc42.x86_64 Enforcing",
 		ProfileUnknown:  "alpine - 3.22.1 - apk cg2 systemd=no bash=no x86_64 6.12.44-0-lts",
+		ProfileBusybox:  "buildroot - 2025.02 - none cg2 systemd=no bash=no x86_64 6.12.19",
 	}
 	if len(Profiles()) != len(want) {
 		t.Errorf("profiles %q", Profiles())
