@@ -13,6 +13,7 @@ import (
 	"github.com/plunder-app/capplunder/pkg/apply/wait"
 	"github.com/plunder-app/capplunder/pkg/capi"
 	"github.com/plunder-app/capplunder/pkg/plunder/wire"
+	"github.com/plunder-app/capplunder/pkg/translate"
 )
 
 // DeleteOptions change what Delete does. The zero value of each field means its default.
@@ -75,11 +76,13 @@ func (e *Engine) Delete(ctx context.Context, t Targets, opts DeleteOptions, conf
 }
 
 func (r *run) delete(ctx context.Context, b batch, opts DeleteOptions, shown Preview) (Result, error) {
-	if _, err := r.server.ServerConfig(ctx); err != nil {
+	cfg, err := r.server.ServerConfig(ctx)
+	if err != nil {
 		return Result{}, err
 	}
 	for _, rec := range b.records {
 		m := r.victim(rec, opts)
+		m.knowType(cfg)
 		for i, d := range shown.Machines {
 			if d.Record.Key == rec.Key && d.Looked {
 				m.shown = &shown.Machines[i]
@@ -143,7 +146,20 @@ func (m *machine) refused() error {
 	case m.rec.Claimed() && m.rec.Server != m.run.server.URL():
 		return m.fail(&SafetyError{fmt.Sprintf("it was claimed on %s, this run talks to %s", m.rec.Server, m.run.server.URL())})
 	}
+	if err := translate.RefuseWipe(m.configType, m.facts); err != nil && m.rec.Claimed() && !m.del.ForceRemove && m.rec.WipedAt.IsZero() {
+		return &MachineError{
+			Key: m.key, Step: event.StepIdentity, Err: &SafetyError{err.Error()},
+			Next: fmt.Sprintf("capplunder delete machine %s -n %s --force-remove    # its disks keep their data", m.key.Name, m.key.Namespace),
+		}
+	}
 	return m.lastPlane()
+}
+
+// knowType finds out what kind of system the machine was installed with.
+func (m *machine) knowType(cfg wire.ServerConfig) {
+	if boot, ok := cfg.BootConfig(m.rec.DeploymentType); ok {
+		m.configType = boot.Type()
+	}
 }
 
 // remove takes one machine back. The order matters: identity first, then the machine

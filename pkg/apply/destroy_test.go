@@ -13,6 +13,7 @@ import (
 	"github.com/plunder-app/capplunder/pkg/apply"
 	"github.com/plunder-app/capplunder/pkg/apply/event"
 	"github.com/plunder-app/capplunder/pkg/capi"
+	"github.com/plunder-app/capplunder/pkg/plunder/wire"
 	"github.com/plunder-app/capplunder/pkg/simulator"
 )
 
@@ -379,6 +380,27 @@ func TestApplyWhileTheClusterIsDeleted(t *testing.T) {
 		r.sim.Reset(r.record("w001").MAC)
 		if res, err := r.destroy(ctx, apply.DeleteOptions{}); err != nil || len(res.Clusters) != 1 {
 			t.Fatalf("%+v %v", res, err)
+		}
+	})
+}
+
+// ESXi has no shell that could wipe its disks: it is refused, before anything is done.
+func TestESXiIsRefused(t *testing.T) {
+	bubble(t, simulator.Config{Machines: 2, BootConfigs: []wire.BootConfig{
+		{ConfigName: "preseed", ConfigType: "preseed"}, {ConfigName: "vsphere", ConfigType: "vsphere"},
+	}}, func(ctx context.Context, r *rack) {
+		if _, err := r.apply(ctx, fleet(1), skipKubernetes); err != nil {
+			t.Fatal(err)
+		}
+		rec := r.record("w001")
+		rec.DeploymentType = "vsphere"
+		if err := r.store.SaveRecord(ctx, rec); err != nil {
+			t.Fatal(err)
+		}
+		var safety *apply.SafetyError
+		_, err := r.delete(ctx, "w001")
+		if !errors.As(err, &safety) || !strings.Contains(err.Error(), "ESXi") || r.wiped() > 0 || r.record("w001").Phase == capi.PhaseDeleting {
+			t.Fatal(err)
 		}
 	})
 }

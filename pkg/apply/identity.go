@@ -42,6 +42,9 @@ func (m *machine) identify(ctx context.Context) (blank bool, err error) {
 		m.done("the machine is in the reboot loop, nothing was installed on it")
 		return true, nil
 	}
+	if err := m.refused(); err != nil { // by what the host says, too
+		return false, err
+	}
 	if err := m.choose(); err != nil {
 		return false, m.fail(err)
 	}

@@ -69,7 +69,8 @@ func (e *Engine) Preview(ctx context.Context, t Targets, opts DeleteOptions) (Pr
 }
 
 func (e *Engine) preview(ctx context.Context, b batch, opts DeleteOptions) (Preview, error) {
-	if _, err := e.server.ServerConfig(ctx); err != nil {
+	cfg, err := e.server.ServerConfig(ctx)
+	if err != nil {
 		return Preview{}, err
 	}
 	mute := *e
@@ -78,7 +79,9 @@ func (e *Engine) preview(ctx context.Context, b batch, opts DeleteOptions) (Prev
 	defer end()
 	r.prober.once = true
 	for _, rec := range b.records {
-		r.machines = append(r.machines, r.victim(rec, opts))
+		m := r.victim(rec, opts)
+		m.knowType(cfg)
+		r.machines = append(r.machines, m)
 	}
 	if err := r.part(ctx, b.clusters); err != nil {
 		return Preview{}, err
