@@ -59,6 +59,8 @@ type job struct {
 	// restore puts the deployment back on a server that lost it.
 	restore func(ctx context.Context) error
 	observe func(string)
+	// lost, if not nil, is told of a job that was posted and whose end nobody will know.
+	lost func()
 	// erase: its log holds a secret, and is deleted whatever the end.
 	erase bool
 }
@@ -93,6 +95,9 @@ func (r *run) runJob(ctx context.Context, j job) (wire.Log, error) {
 		case err == nil:
 			return l, nil
 		case errors.Is(err, errJobLost):
+			if j.lost != nil {
+				j.lost()
+			}
 			j.observe(err.Error() + "; posting it again")
 		case errors.As(err, &de) && dials < 5:
 			// The guard could not even connect, so nothing ran: the host may be rebooting.

@@ -34,6 +34,8 @@ func (m *machine) wipe(ctx context.Context) error {
 	defer cancel()
 	var jobID string
 	j := m.wipeJob(order, &jobID)
+	written := m.rec.Dirty // or may be: by an earlier run, or by a job that was lost
+	j.lost = func() { written = true }
 	j.posting = func(id string) error {
 		return m.commit(ctx, func(rec *capi.Record) {
 			now := time.Now().UTC()
@@ -63,7 +65,7 @@ func (m *machine) wipe(ctx context.Context) error {
 		// It ended, badly: the next run must post a new one, not read this one again.
 		err = errors.Join(err, m.save(ctx, func(rec *capi.Record) {
 			rec.JobStep, rec.JobID, rec.JobAt = "", "", time.Time{}
-			if translate.WipeRefused(l, jobID) {
+			if !written && translate.WipeRefused(l, jobID) {
 				rec.Dirty, rec.Wipe = false, capi.Wipe{} // nothing was written
 			}
 		}))
