@@ -230,7 +230,7 @@ func leaving(t *testing.T, addresses ...string) *haCluster {
 func TestDrainHeld(t *testing.T) {
 	const w1 = "10.0.0.21"
 	for name, tt := range map[string]struct{ documents, want string }{
-		"a budget":    {web + "---\n" + webBudget, "held by PodDisruptionBudget shop/web, which allows no disruption now"},
+		"a budget":    {web + "---\n" + webBudget, "no disruption is allowed now by PodDisruptionBudget shop/web"},
 		"a finalizer": {"apiVersion: v1\nkind: Pod\nmetadata: {name: stuck, namespace: default, finalizers: [example.com/never]}\n", "still there: default/stuck (being deleted since 2000-01-01T"},
 	} {
 		t.Run(name, func(t *testing.T) {

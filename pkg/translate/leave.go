@@ -89,11 +89,9 @@ func (m Member) who() string {
 }
 
 const (
-	lookLimit    = 90 * time.Second
-	memberLimit  = 4 * time.Minute
-	deleteLimit  = 3 * time.Minute
-	controlPlane = "node-role.kubernetes.io/control-plane"
-	master       = "node-role.kubernetes.io/master" // before 1.24
+	lookLimit   = 90 * time.Second
+	memberLimit = 4 * time.Minute
+	deleteLimit = 3 * time.Minute
 )
 
 // Scripts for a control plane need a POSIX shell, grep, sed, tr, sort, head, tail and
@@ -116,7 +114,7 @@ k() { $K --request-timeout=8s "$@"; }
 X() { if [ -n "$c" ]; then timeout 12 crictl exec "$c" "$@"; else timeout 12 $K -n kube-system exec "$p" -- "$@"; fi; }
 ctl() { if [ -z "$M" ]; then X etcdctl $F "$@"; else X sh -c "ETCDCTL_API=3 exec etcdctl $F $*"; fi; }
 list() { l=$(ctl $H member list 2>&1) && return 0; case $l in *'not defined'*|*'ncorrect Usage'*) M=2; l=$(ctl $H member list 2>&1);; *) return 1;; esac; }
-a=; z=; external=; l='no member was found'
+a=; z=; external=; l=$e; [ -z "$K" ] || l='no member was found'
 if [ -n "$K" ]; then if o=$(k -n kube-system get pods -l component=etcd --no-headers -o 'custom-columns=N:.metadata.name,I:.status.hostIP' 2>/dev/null); then
 while read -r n i _; do case $i in '') ;; {{IP}}) a=$n;; {{SKIP}}) ;; *) z=${z:-$n};; esac; done <<X
 $o
@@ -125,7 +123,9 @@ X
 got=; for p in $a $z -; do if [ "$p" = - ]; then c=$(crictl ps -q --label io.kubernetes.container.name=etcd 2>/dev/null | head -n 1); [ -n "$c" ] || break; fi
 if list; then got=1; break; fi; done
 `
-	lookScript = `n=$(k get nodes --no-headers -o 'custom-columns=N:.metadata.name,U:.metadata.uid,V:.status.nodeInfo.kubeletVersion,P:.spec.providerID,R:.status.conditions[?(@.type=="Ready")].status,C:.status.conditions[?(@.type=="Ready")].reason,X:.spec.unschedulable,I:.status.addresses[?(@.type=="InternalIP")].address,L:.metadata.labels' 2>&1) || { echo "capplunder-error the API server does not say which nodes there are: $(echo "$n" | tail -n 1)"; exit 1; }
+	// A field that is not there is empty between its bars: kubectl's columns can't tell an
+	// empty text from the space around it.
+	lookScript = `n=$(k get nodes -o 'jsonpath={range .items[*]}{.metadata.name}|{.metadata.uid}|{.status.nodeInfo.kubeletVersion}|{.spec.providerID}|{.status.conditions[?(@.type=="Ready")].status}|{.status.conditions[?(@.type=="Ready")].reason}|{.spec.unschedulable}|{.status.addresses[?(@.type=="InternalIP")].address}|{.metadata.labels}{"\n"}{end}' 2>&1) || { echo "capplunder-error the API server does not say which nodes there are: $(echo "$n" | tail -n 1)"; exit 1; }
 echo "$n" | sed 's/^/capplunder-node /'
 {{ETCD}}if [ -n "$got" ]; then echo "$l" | sed 's/^/capplunder-member /'
 h=$(echo "$l" | sed -n 's/^[0-9a-f]*, started, [^,]*, [^,]*, \([^ ,]*\).*/\1/p' | tr '\n' ,); ctl --endpoints="${h%,}" endpoint health 2>&1 | sed 's/^/capplunder-health /'
@@ -220,27 +220,24 @@ func ReadLook(l wire.Log, job string) (v ClusterView, done bool, err error) {
 	return v, true, nil
 }
 
-// readNode reads the columns of lookScript. A value that is not there is <none>; the labels
-// come last, as map[name:value name:value].
+// roleForm is the label of a control plane among others: kubectl prints them as JSON, or, up
+// to 1.17, as map[name:value name:value].
+var roleForm = regexp.MustCompile(`[\[{ ,"]node-role\.kubernetes\.io/(?:control-plane|master)"?:`)
+
+// readNode reads the fields of lookScript.
 func readNode(line string) (n Node, ok bool) {
-	f := strings.Fields(line)
+	f := strings.SplitN(line, "|", 9)
 	if len(f) < 9 || !domainForm.MatchString(f[0]) {
 		return Node{}, false
 	}
-	for i := range f {
-		if f[i] == noValue {
-			f[i] = ""
-		}
+	n = Node{
+		Name: f[0], UID: f[1], Version: f[2], ProviderID: f[3], Ready: f[4] == "True", Reason: f[5],
+		Unschedulable: f[6] == "true", ControlPlane: roleForm.MatchString(f[8]),
 	}
-	n = Node{Name: f[0], UID: f[1], Version: f[2], ProviderID: f[3], Ready: f[4] == "True", Reason: f[5], Unschedulable: f[6] == "true"}
-	for a := range strings.SplitSeq(f[7], ",") {
+	for _, a := range strings.Fields(f[7]) {
 		if n.Address == "" && addresses4(a) == nil {
 			n.Address = a
 		}
-	}
-	for _, label := range f[8:] {
-		name, _, _ := strings.Cut(strings.TrimPrefix(label, "map["), ":")
-		n.ControlPlane = n.ControlPlane || name == controlPlane || name == master
 	}
 	return n, true
 }

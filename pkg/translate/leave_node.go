@@ -3,7 +3,6 @@ package translate
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,9 +47,6 @@ func DrainMap(job string, t Target, node string, timeout time.Duration) (wire.Ma
 	return b.done("drain")
 }
 
-// evicting is what kubectl says of a pod that it can't evict; up to 1.20 without the namespace.
-var evicting = regexp.MustCompile(`error when evicting (?:pods/|pod )"([^"]+)"(?: -n "([^"]+)")?`)
-
 // ReadDrain is nil when the node is drained, or gone. Else it says which pods are still on
 // the node, and what holds them.
 func ReadDrain(l wire.Log, job string) error {
@@ -68,43 +64,36 @@ func ReadDrain(l wire.Log, job string) error {
 	default:
 		return leaveError(e)
 	}
-	var protected []string // names of pods that may not be evicted
-	for line := range strings.Lines(e.Entry) {
-		if m := evicting.FindStringSubmatch(line); m != nil && strings.Contains(line, "disruption budget") {
-			protected = append(protected, m[1])
-		}
-	}
-	pods, held := podsLeft(e, protected)
+	pods, refused := podsLeft(e)
 	if len(pods) == 0 {
 		return leaveError(e)
 	}
 	text := "the node is not drained, still there: " + list(pods)
-	if budgets := tight(e, held); len(budgets) > 0 {
-		text += "; held by PodDisruptionBudget " + list(budgets) + ", which allows no disruption now"
-	} else if len(held) > 0 {
-		text += "; a PodDisruptionBudget holds them"
+	if budgets := tight(e, refused); len(budgets) > 0 {
+		text += "; no disruption is allowed now by PodDisruptionBudget " + list(budgets)
+	} else if last := lastError(e); last != "" {
+		text += "; " + last
 	}
 	return errors.New(text)
 }
 
 // podsLeft are the pods that a drain should have taken off a node, as NAMESPACE/NAME, and
-// the namespaces in which some may not be evicted.
-func podsLeft(e wire.LogEntry, protected []string) (pods, held []string) {
+// the namespaces of those whose deletion has not even begun.
+func podsLeft(e wire.LogEntry) (pods, refused []string) {
 	for line := range strings.Lines(e.Entry) {
 		f := strings.Fields(line)
 		if len(f) != 6 || f[0] != "capplunder-left" || f[3] == "DaemonSet" || f[3] == "Node" || f[5] != noValue {
 			continue // those of DaemonSets, and what kubelet runs by itself, stay
 		}
 		pod := f[1] + "/" + f[2]
-		switch {
-		case slices.Contains(protected, f[2]):
-			held = append(held, f[1])
-		case f[4] != noValue:
+		if f[4] == noValue {
+			refused = append(refused, f[1])
+		} else {
 			pod += " (being deleted since " + f[4] + ")"
 		}
 		pods = append(pods, pod)
 	}
-	return pods, held
+	return pods, refused
 }
 
 // tight are the budgets in the given namespaces that allow no disruption.
@@ -117,6 +106,16 @@ func tight(e wire.LogEntry, namespaces []string) []string {
 		}
 	}
 	return out
+}
+
+// lastError is the last error that kubectl printed, or "".
+func lastError(e wire.LogEntry) (last string) {
+	for line := range strings.Lines(Mask(readable(e.Entry))) {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, "error") {
+			last = line
+		}
+	}
+	return last
 }
 
 // list is a list for people, of ten at most.

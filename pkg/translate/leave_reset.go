@@ -60,9 +60,9 @@ func ReadReset(l wire.Log, job string) error {
 // changes for some seconds.
 const removeMemberScript = `{{ETCD}}[ -z "$external" ] || { echo 'capplunder-removed none'; exit 0; }
 [ -n "$got" ] || { echo "capplunder-error no member of etcd answers on this machine: $(echo "$l" | tail -n 1)"; exit 1; }
-find() { id=$(echo "$l" | sed -n 's/^\([0-9a-f]\{1,16\}\), [a-z]*, [^,]*, https*:\/\/{{DOTTED}}:[0-9]*,.*/\1/p' | head -n 1); [ -n "$id" ]; }
-find || { echo 'capplunder-removed none'; exit 0; }
-was=$id; for i in 1 2 3 4 5 6; do o=$(ctl $H member remove "$id" 2>&1); if list; then find || { echo "capplunder-removed id=$was"; exit 0; }; else o=$l; fi; if [ $i -lt 6 ]; then sleep 5; fi; done
+wanted() { id=$(echo "$l" | sed -n 's/^\([0-9a-f]\{1,16\}\), [a-z]*, [^,]*, https*:\/\/{{DOTTED}}:[0-9]*,.*/\1/p' | head -n 1); [ -n "$id" ]; }
+wanted || { echo 'capplunder-removed none'; exit 0; }
+was=$id; for i in 1 2 3 4 5 6; do o=$(ctl $H member remove "$id" 2>&1); if list; then wanted || { echo "capplunder-removed id=$was"; exit 0; }; else o=$l; fi; if [ $i -lt 6 ]; then sleep 5; fi; done
 echo "capplunder-error the member of etcd at {{GONE}} could not be removed: $(echo "$o" | grep -v '^command terminated' | tail -n 1)"; exit 1`
 
 // RemoveMemberMap has a control plane other than the one that leaves remove the member of etcd

@@ -35,7 +35,9 @@ func (in *input) leaveMaps(add func(string, wire.Map, error)) {
 func TestLeaveRefusals(t *testing.T) {
 	in := harmless()
 	build := map[string]func(translate.Target, string) (wire.Map, error){
-		"drain":  func(t translate.Target, v string) (wire.Map, error) { return translate.DrainMap("j", t, v, time.Minute) },
+		"drain": func(t translate.Target, v string) (wire.Map, error) {
+			return translate.DrainMap("j", t, v, time.Minute)
+		},
 		"node":   func(t translate.Target, v string) (wire.Map, error) { return translate.DeleteNodeMap("j", t, v) },
 		"member": func(t translate.Target, v string) (wire.Map, error) { return translate.RemoveMemberMap("j", t, v) },
 	}
@@ -61,9 +63,9 @@ func leaveLog(task, text, problem string) wire.Log {
 
 // TestReadLook reads what kubectl and etcdctl of different years print.
 func TestReadLook(t *testing.T) {
-	const nodes = `capplunder-node cp-1    6a0f   v1.34.1   plunder://00:50:56:a5:11:20   True      KubeletReady        <none>   10.0.0.10,fd00::10   map[kubernetes.io/hostname:cp-1 node-role.kubernetes.io/control-plane:]
-capplunder-node w-1     6a10   v1.34.1   <none>                        Unknown   NodeStatusUnknown   true     10.0.0.21            map[a/b:node-role.kubernetes.io/control-plane kubernetes.io/hostname:w-1]
-capplunder-node cp-0    6a11   v1.14.2   <none>                        False     KubeletNotReady     <none>   <none>               map[node-role.kubernetes.io/master:]
+	const nodes = `capplunder-node cp-1|6a0f|v1.34.1|plunder://00:50:56:a5:11:20|True|KubeletReady||10.0.0.10 fd00::10|{"kubernetes.io/hostname":"cp-1","node-role.kubernetes.io/control-plane":""}
+capplunder-node w-1|6a10|v1.34.1||Unknown|NodeStatusUnknown|true|10.0.0.21|{"node-role.kubernetes.io/control-plane-not":"","x.node-role.kubernetes.io/master":""}
+capplunder-node cp-0|6a11|v1.14.2||False|KubeletNotReady|||map[kubernetes.io/hostname:cp-1 node-role.kubernetes.io/master:]
 Warning: something is deprecated
 `
 	for name, tt := range map[string]struct {
@@ -163,10 +165,10 @@ capplunder-drain failed`
 		"drained": {"capplunder-drain ok", "", nil, ""},
 		"gone":    {"capplunder-drain gone", "", nil, ""},
 		"v1.37": {`error when evicting pods/"web-6d5f-1" -n "shop" (will retry after 5s): Cannot evict pod as it would violate the pod's disruption budget.` + "\n" + left, problem,
-			[]string{"shop/web-6d5f-1", "default/debug (being deleted since 2026-01-02T03:04:05Z)", "PodDisruptionBudget shop/web, which"}, "mirror"},
+			[]string{"shop/web-6d5f-1", "default/debug (being deleted since 2026-01-02T03:04:05Z)", "no disruption is allowed now by PodDisruptionBudget shop/web"}, "mirror"},
 		"v1.14": {`error when evicting pod "web-6d5f-1" (will retry after 5s): Cannot evict pod as it would violate the pod's disruption budget.` + "\n" + left, problem,
-			[]string{"PodDisruptionBudget shop/web, which"}, "roomy"},
-		"no budget":  {left, problem, []string{"still there: shop/web-6d5f-1"}, "Budget"},
+			[]string{"no disruption is allowed now by PodDisruptionBudget shop/web"}, "roomy"},
+		"no budget":  {strings.ReplaceAll("error when evicting: x\n"+left, "   0", "   1"), problem, []string{"still there: shop/web-6d5f-1", "; error when evicting: x"}, "Budget"},
 		"many":       {strings.Repeat("capplunder-left a b ReplicaSet <none> <none>\n", 30) + "capplunder-drain failed", problem, []string{"and 20 more"}, ""},
 		"no list":    {"error: cannot delete Pods: x\ncapplunder-drain failed", problem, []string{"cannot delete Pods: x"}, ""},
 		"timed out":  {wire.NoOutput, "Command Timed out", []string{"Command Timed out"}, ""},
