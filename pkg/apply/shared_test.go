@@ -151,6 +151,27 @@ func (s *shared) DeleteRecord(ctx context.Context, key capi.Key) error {
 	return s.Store.DeleteRecord(ctx, key)
 }
 
+func (s *shared) ClusterRecords(ctx context.Context, namespaces ...string) ([]capi.ClusterRecord, error) {
+	if err := s.ask(""); err != nil {
+		return nil, err
+	}
+	return s.Store.ClusterRecords(ctx, namespaces...)
+}
+
+func (s *shared) CondemnCluster(ctx context.Context, key capi.Key) (bool, string, error) {
+	if err := s.ask("condemn cluster"); err != nil {
+		return false, "", err
+	}
+	return s.Store.CondemnCluster(ctx, key)
+}
+
+func (s *shared) DeleteCluster(ctx context.Context, key capi.Key) error {
+	if err := s.ask("delete cluster"); err != nil {
+		return err
+	}
+	return s.Store.DeleteCluster(ctx, key)
+}
+
 func (s *shared) AddEvent(ctx context.Context, e capi.Event) error {
 	if err := s.ask("event"); err != nil {
 		return err

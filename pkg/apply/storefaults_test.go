@@ -44,6 +44,19 @@ func (f *fullDisk) DeleteRecord(ctx context.Context, k capi.Key) error {
 	return errors.Join(f.full(), f.only(func() error { return f.Store.DeleteRecord(ctx, k) }))
 }
 
+func (f *fullDisk) CondemnCluster(ctx context.Context, k capi.Key) (done bool, observation string, err error) {
+	err = f.full()
+	err = errors.Join(err, f.only(func() error {
+		done, observation, err = f.Store.CondemnCluster(ctx, k)
+		return err
+	}))
+	return done, observation, err
+}
+
+func (f *fullDisk) DeleteCluster(ctx context.Context, k capi.Key) error {
+	return errors.Join(f.full(), f.only(func() error { return f.Store.DeleteCluster(ctx, k) }))
+}
+
 // only writes while the disk is not full.
 func (f *fullDisk) only(write func() error) error {
 	f.mu.Lock()

@@ -93,6 +93,10 @@ func (k *Kubernetes) gifts(v *view, set *capi.Set) ([]gift, error) {
 		if err == nil {
 			o, err = toApply(o)
 		}
+		if err == nil && live != nil && protects(live.Object) && !protects(o) {
+			// A field that is not given any more is taken away by server-side apply.
+			o.in("metadata", "annotations")[capi.AnnotationProtected] = live.GetAnnotations()[capi.AnnotationProtected]
+		}
 		if err == nil {
 			err = r.ForManifest(o.version(), live)
 		}

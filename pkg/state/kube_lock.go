@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/plunder-app/capplunder/pkg/capi"
@@ -47,7 +49,37 @@ func (k *Kubernetes) Lock(ctx context.Context, req capi.LockRequest) (held conte
 	if err := k.sweepReservations(held, req.Clusters); err != nil {
 		return nil, nil, errors.Join(err, unlock())
 	}
-	return held, unlock, nil
+	return held, sync.OnceValue(func() error {
+		return errors.Join(unlock(), k.dropLocks(ctx, req.Clusters))
+	}), nil
+}
+
+// dropLocks deletes the Leases that locked those of the clusters that this run has removed,
+// unless somebody holds them by now. A Lease that stays, because a run was killed, locks
+// nothing.
+func (k *Kubernetes) dropLocks(ctx context.Context, clusters []capi.Key) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseLimit)
+	defer cancel()
+	var errs []error
+	for _, key := range clusters {
+		k.mu.Lock()
+		removed := k.removed[key]
+		k.mu.Unlock()
+		if !removed {
+			continue
+		}
+		api, name := k.client.Leases.Leases(key.Namespace), clusterLeaseName(key.Name)
+		lease, err := api.Get(ctx, name, metav1.GetOptions{})
+		if err == nil && holderOf(lease) == "" {
+			err = api.Delete(ctx, name, metav1.DeleteOptions{
+				Preconditions: &metav1.Preconditions{UID: &lease.UID, ResourceVersion: &lease.ResourceVersion},
+			})
+		}
+		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+			errs = append(errs, k.client.Explain(err, "delete", "Lease "+key.Namespace+"/"+name))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // sweepReservations gives up what a run left reserved that was killed before it

@@ -110,8 +110,15 @@ func (l *Local) DeleteCluster(ctx context.Context, key capi.Key) error {
 			return err
 		}
 		if infra, named := c.object.infraKey(); ok && named {
-			if err := l.removeObject(dirPlunderClusters, infra); err != nil {
+			all, err := l.ClusterRecords(ctx, key.Namespace)
+			if err != nil {
 				return err
+			}
+			shared := slices.ContainsFunc(all, func(r capi.ClusterRecord) bool { return r.PlunderCluster == infra && r.Key != key })
+			if !shared {
+				if err := l.removeObject(dirPlunderClusters, infra); err != nil {
+					return err
+				}
 			}
 		}
 		return l.removeObject(dirClusters, key)

@@ -285,11 +285,20 @@ func setAddresses(status map[string]any, r capi.Record) {
 	status["addresses"] = addresses
 }
 
+// reasonDirty is the reason of a condition while a wipe is not proved.
+const reasonDirty = "Dirty"
+
 // setCondition sets the one condition of ours and leaves others alone.
 func setCondition(status map[string]any, kind string, r capi.Record) {
-	value, reason := "False", r.Reason
-	if r.Ready {
+	value, reason, message := "False", r.Reason, r.Message
+	switch {
+	case r.Ready:
 		value, reason = "True", "Provisioned"
+	case r.Dirty: // no phase of Cluster API says it
+		reason = reasonDirty
+		if message == "" {
+			message = "its disks were being wiped, and that they are is not proved: the machine is not free until it was deleted"
+		}
 	}
 	if reason == "" {
 		reason = "Pending"
@@ -298,7 +307,7 @@ func setCondition(status map[string]any, kind string, r capi.Record) {
 		}
 	}
 	condition := map[string]any{
-		"type": kind, "status": value, "reason": reason, "message": clip(r.Message),
+		"type": kind, "status": value, "reason": reason, "message": clip(message),
 		"lastTransitionTime": r.UpdatedAt.UTC().Format(time.RFC3339),
 	}
 	conditions, _ := status["conditions"].([]any)
