@@ -42,15 +42,15 @@ const (
 // lock turns out to be another run's, with *LockLostError as its cause; not while the
 // API server does not answer, for then nobody else can take the lock either.
 func (k *Kubernetes) Lock(ctx context.Context, req capi.LockRequest) (held context.Context, unlock func() error, err error) {
-	held, unlock, err = k.locks().clusters(ctx, req)
+	held, release, err := k.locks().clusters(ctx, req)
 	if err != nil || len(req.Clusters) == 0 {
-		return held, unlock, err
+		return held, release, err
 	}
 	if err := k.sweepReservations(held, req.Clusters); err != nil {
-		return nil, nil, errors.Join(err, unlock())
+		return nil, nil, errors.Join(err, release())
 	}
 	return held, sync.OnceValue(func() error {
-		return errors.Join(unlock(), k.dropLocks(ctx, req.Clusters))
+		return errors.Join(release(), k.dropLocks(ctx, req.Clusters))
 	}), nil
 }
 

@@ -18,7 +18,13 @@ func openEmptyKube(t *testing.T) *Kubernetes {
 	install(t, env)
 	k := openKube(t, env.Config, 0)
 	k.claims = reservations{client: k.client, namespace: env.Namespace(t)}
-	admin := connect(t, env.Config).Dynamic
+	all := connect(t, env.Config)
+	secrets, err := all.Core.Secrets("default").List(t.Context(), metav1.ListOptions{FieldSelector: "type=" + secretType})
+	must(t, err)
+	for i := range secrets.Items {
+		must(t, all.Core.Secrets("default").Delete(t.Context(), secrets.Items[i].Name, metav1.DeleteOptions{}))
+	}
+	admin := all.Dynamic
 	for _, r := range []kube.Resource{k.machines(), k.plunderMachines(), k.clusters(), k.plunderClusters()} {
 		all, err := k.list(t.Context(), r, "")
 		must(t, err)
