@@ -526,6 +526,57 @@ func TestWipeOnHost(t *testing.T) {
 	})
 }
 
+// Every mode on hosts of the simulator, whose disks have a cache and forget what was not
+// written through.
+func TestWipeModesOnHost(t *testing.T) {
+	for _, profile := range []string{host.ProfileNoble, host.ProfileBookworm} {
+		for _, tt := range []struct {
+			mode capi.WipeMode
+			disk host.DiskConfig
+			want string // of the error
+		}{
+			{capi.WipeQuick, host.DiskConfig{Name: "sda"}, ""},
+			{capi.WipeZero, host.DiskConfig{Name: "sda", Rotational: true}, ""},
+			{capi.WipeDiscard, host.DiskConfig{Name: "nvme0n1"}, ""},
+			{capi.WipeDiscard, host.DiskConfig{Name: "sda", Rotational: true}, "it cannot discard blocks"},
+			{capi.WipeSecure, host.DiskConfig{Name: "sda"}, ""},
+			{capi.WipeSecure, host.DiskConfig{Name: "sda", Frozen: true}, "(frozen)"},
+			{capi.WipeSecure, host.DiskConfig{Name: "sda", NoErase: true}, "it cannot erase itself"},
+			{capi.WipeSecure, host.DiskConfig{Name: "nvme0n1"}, ""},
+			{capi.WipeSecure, host.DiskConfig{Name: "vda"}, "it cannot erase itself"},
+		} {
+			t.Run(fmt.Sprintf("%s %s %s %s", profile, tt.mode, tt.disk.Name, tt.want), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					r := newRack(t)
+					tt.disk.Bytes = 1 << 36
+					h := r.add("10.0.0.1", "host-1", func(c *host.Config) { c.Profile, c.Disk = profile, []host.DiskConfig{tt.disk} })
+					if tt.mode == capi.WipeSecure {
+						res := h.Run(t.Context(), host.Command{Line: "sudo -n -u root sh -c 'apt-get -y update; apt-get -y install hdparm nvme-cli'", Combined: true})
+						if res.Exit != 0 {
+							t.Fatalf("%+v", res)
+						}
+					}
+					o := translate.WipeOrder{Disks: r.facts("10.0.0.1").Disks, Mode: tt.mode, Delay: 10 * time.Second}
+					m, err := translate.Wipe("j", r.target("10.0.0.1"), o)
+					l := r.post(m, err)
+					got, done, err := translate.ReadWipe(l, "j", o)
+					if tt.want == "" {
+						r.must(l)
+					}
+					if !done || (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+						t.Fatalf("done %v, err %v", done, err)
+					}
+					time.Sleep(time.Hour)
+					synctest.Wait()
+					if h.Up() != (tt.want != "") || h.Wiped() != (tt.want == "") || err == nil && got[0].Method != tt.mode {
+						t.Errorf("up %v, wiped %v, %+v", h.Up(), h.Wiped(), got)
+					}
+				})
+			})
+		}
+	}
+}
+
 func TestWipeRefusals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRack(t)

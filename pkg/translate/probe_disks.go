@@ -51,12 +51,12 @@ func mountNames(escaped string) string {
 	return strings.Join(slices.Compact(names), ",")
 }
 
-// unescape undoes \040 and the like, as the kernel escapes paths.
+// unescape undoes %040 and the like, octal numbers of bytes.
 func unescape(s string) string {
 	octal := func(c byte) bool { return c >= '0' && c <= '7' }
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) && octal(s[i+1]) && octal(s[i+2]) && octal(s[i+3]) {
+		if s[i] == '%' && i+3 < len(s) && octal(s[i+1]) && octal(s[i+2]) && octal(s[i+3]) {
 			b.WriteByte((s[i+1]-'0')<<6 | (s[i+2]-'0')<<3 | (s[i+3] - '0'))
 			i += 3
 		} else {
@@ -66,32 +66,32 @@ func unescape(s string) string {
 	return b.String()
 }
 
-// addContent adds what is on a device to the disk that the device is, or is a partition of.
+// addContent adds what is on a device to the disk that the device is, or is a partition
+// of. A disk's own line comes before those of its partitions.
 func addContent(disks []capi.Disk, device, what string) {
 	i := slices.IndexFunc(disks, func(d capi.Disk) bool { return d.Device == device })
-	if i < 0 {
+	whole := i >= 0
+	if !whole {
 		i = slices.IndexFunc(disks, func(d capi.Disk) bool { return partitionOf(device, d.Device) })
 	}
 	if i < 0 {
 		return
 	}
-	d := &disks[i]
 	var all []string
-	if d.Content != "" && d.Content != unknownContent {
-		all = strings.Split(d.Content, ",")
+	if !whole && disks[i].Content != "" {
+		all = strings.Split(disks[i].Content, ",")
 	}
 	for s := range strings.SplitSeq(what, ",") {
-		if s == unknownContent {
-			d.Content = unknownContent
-			return
-		}
 		// A protective table and the boot sector of a FAT look like a table of DOS.
 		second := s == "dos" && (strings.Contains(what, "gpt") || strings.Contains(what, "vfat"))
-		if s = identity(s); s != "" && !second && !slices.Contains(all, s) {
+		if s != unknownContent {
+			s = identity(s)
+		}
+		if s != "" && !second && !slices.Contains(all, s) {
 			all = append(all, s)
 		}
 	}
-	d.Content = strings.Join(all, ",")
+	disks[i].Content = strings.Join(all, ",")
 }
 
 // partitionOf reports whether a device is a partition of a disk, by their names.

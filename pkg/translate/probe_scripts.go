@@ -16,8 +16,8 @@ w cat "$1/device/model"; [ "$v" ] || e ID_MODEL; model=$v; }
 
 // probeScript prints facts, addresses, boot identity and disks. A disk's flags are
 // root (it holds /, through partitions, LVM, md or crypt), mounted, usb, removable,
-// ro and remote. With DETAIL=1 in front it also prints mount points as the kernel
-// escapes them (of bind mounts only those of file systems' roots, at most 16), and the
+// ro and remote. With DETAIL=1 in front it also prints mount points, what
+// is odd in them as % and three octal digits (of bind mounts only those of file systems' roots, at most 16), and the
 // signatures on disks and partitions: as blkid sees them, or a look at the places where they
 // are, either as root; else what udev noted. That takes one sudo, and 40 s at most.
 const probeScript = `set -u; export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C; ID=unknown; [ -r /etc/os-release ] && . /etc/os-release
@@ -39,7 +39,7 @@ case $(readlink -f "$b") in */usb[0-9]*) f=$f,usb;; */session[0-9]*|*/rport-*|*/
 case $roots in *",$n,"*) f=$f,root;; esac; case $held in *",$n,"*) f=$f,mounted;; esac
 id=-; for k in wwid device/wwid serial device/serial; do [ -r "$b/$k" ] && read -r id <"$b/$k" && [ -n "$id" ] && break; id=-; done
 ident "$b"; d=/dev/$(echo "$n" | tr '!' /); m=; devs="$devs $b"; for p in "$b"/*/partition; do [ -e "$p" ] && devs="$devs ${p%/*}"; done
-[ -z "${DETAIL:-}" ] || m=" mounts=$(printf %s "$mt" | while read -r x y; do case ,$x in *",$n,"*) printf '%s\n' "$y";; esac; done | sed -e 's/,/\\054/g' -e 16q | tr '\n' ,)"
+[ -z "${DETAIL:-}" ] || m=" mounts=$(printf %s "$mt" | while read -r x y; do case ,$x in *",$n,"*) printf '%s\n' "$y";; esac; done | sed -e 's/%/\\045/g' -e 's/,/\\054/g' -e 's/\\/%/g' -e 16q | tr '\n' ,)"
 echo "capplunder-disk dev=$d bytes=$((sz*512)) flags=${f#,} id=$(echo "$id" | tr -s ' ' _) wwn=$wwn serial=$serial model=$model$m"; done
 if [ "${DETAIL:-}" ]; then q='r() { dd if="$d" bs=1 skip=$1 count=$2 2>/dev/null | tr "\252\357\374\251" aoNi | tr -cd "A-Za-z0-9+_"; }
 for p; do d=/dev/$(echo "${p##*/}" | tr ! /); if o=$(blkid -p -o export "$d" 2>/dev/null); then t=$(echo "$o" | while IFS== read -r k v; do case $k in TYPE|PTTYPE) echo "$v";; esac; done | tr "\n" ,)

@@ -76,7 +76,7 @@ func TestPortProbe(t *testing.T) {
 func TestReadHostProbeDetail(t *testing.T) {
 	const detail = `capplunder-facts id=debian uid=0
 capplunder-boot id=922cd220-4a08-429d-bd0f-cef3a4e1a966 uptime=1
-capplunder-disk dev=/dev/nvme0n1 bytes=4096 flags=root,mounted id=eui.1 wwn=eui.1 serial=S1 model=Q_SSD mounts=/var/a\040b,/,/,/x\054y\134z,/50%,/é,
+capplunder-disk dev=/dev/nvme0n1 bytes=4096 flags=root,mounted id=eui.1 wwn=eui.1 serial=S1 model=Q_SSD mounts=/var/a%040b,/,/,/x%054y%134z,/50%045,/100%,/é,
 capplunder-disk dev=/dev/sda bytes=4096 flags= id=- wwn= serial= model=x$(id) mounts=
 capplunder-disk dev=/dev/sdb bytes=4096 flags= id=- wwn= serial= model= mounts=
 capplunder-disk dev=/dev/cciss/c0d0 bytes=4096 flags= id=- wwn= serial= model= mounts=
@@ -97,10 +97,10 @@ capplunder-probe done`
 		t.Fatal(done, err)
 	}
 	want := []capi.Disk{
-		{Device: "/dev/nvme0n1", Bytes: 4096, ID: "eui.1", Flags: "root,mounted", WWN: "eui.1", Serial: "S1", Model: "Q_SSD", Mounts: "/,/%C3%A9,/50%25,/var/a%20b,/x%2Cy\\z", Content: "gpt,vfat,ext4"},
+		{Device: "/dev/nvme0n1", Bytes: 4096, ID: "eui.1", Flags: "root,mounted", WWN: "eui.1", Serial: "S1", Model: "Q_SSD", Mounts: "/,/%C3%A9,/100%25,/50%25,/var/a%20b,/x%2Cy\\z", Content: "gpt,vfat,ext4"},
 		{Device: "/dev/sda", Bytes: 4096, ID: "-", Model: "xid", Content: "dos"},
 		{Device: "/dev/sdb", Bytes: 4096, ID: "-"},
-		{Device: "/dev/cciss/c0d0", Bytes: 4096, ID: "-", Content: "LVM2_member"},
+		{Device: "/dev/cciss/c0d0", Bytes: 4096, ID: "-", Content: "?,LVM2_member"},
 		{Device: "/dev/sdc", Bytes: 4096, ID: "-", Content: "?"},
 	}
 	if diff := cmp.Diff(want, f.Disks); diff != "" {

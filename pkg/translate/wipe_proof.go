@@ -91,6 +91,9 @@ func (a wipeAnswer) proof(d capi.Disk, mode capi.WipeMode, random []capi.Sample)
 			continue
 		}
 		s, err := sample(v)
+		if err == nil && s.Offset > d.Bytes-s.Bytes {
+			err = fmt.Errorf("%s are not on the disk", place(s))
+		}
 		if err != nil {
 			return w, err
 		}
@@ -123,7 +126,7 @@ func place(s capi.Sample) string { return fmt.Sprintf("%d bytes at %d", s.Bytes,
 func sample(v map[string]string) (s capi.Sample, err error) {
 	var zeros int64
 	for k, n := range map[string]*int64{"at": &s.Offset, "bytes": &s.Bytes, "zeros": &zeros} {
-		if *n, err = strconv.ParseInt(v[k], 10, 64); err != nil || *n < 0 {
+		if *n, err = strconv.ParseInt(v[k], 10, 64); err != nil || *n < 0 || strconv.FormatInt(*n, 10) != v[k] {
 			return s, fmt.Errorf("the host's answer is not one: %s=%q", k, v[k])
 		}
 	}

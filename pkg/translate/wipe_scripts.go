@@ -73,7 +73,7 @@ func eraseModes() map[capi.WipeMode]eraseMode {
 case $n in nvme*) have nvme || die "dev=$d reason=no-tool tool=nvme"; a=$(nv oacs); b=$(nv fna); [ $((${a:-0}&2)) -ne 0 ] || die "dev=$d reason=secure-unsupported"
 set -- /sys/block/"${n%n*}"n*; [ $# -eq 1 ] || [ $((${b:-3}&3)) -eq 0 ] || die "dev=$d reason=secure-shared";;
 sd*) have hdparm || die "dev=$d reason=no-tool tool=hdparm"; a=$(hdparm -I "$d" 2>/dev/null | tr -s '\t\n ' ' ; ')
-case $a in *Security:*"; supported;"*) ;; *) die "dev=$d reason=secure-unsupported";; esac; case $a in *"; frozen;"*) die "dev=$d reason=frozen";; *"; not enabled;"*"; not locked;"*"; not frozen;"*) ;; *) die "dev=$d reason=secure-locked";; esac;;
+case $a in *Security:*"; supported;"*) ;; *) die "dev=$d reason=secure-unsupported";; esac; case $a in *"; frozen;"*) die "dev=$d reason=frozen";; *"; not enabled; not locked; not frozen;"*) ;; *) die "dev=$d reason=secure-locked";; esac;;
 *) die "dev=$d reason=secure-unsupported";; esac
 `,
 			erase: `case $n in nvme*) f=; nvme format --help 2>&1 | grep -q -e --force && f=--force; nvme format "$d" -s 1 $f >/dev/null 2>&1 || fail reason=secure;;

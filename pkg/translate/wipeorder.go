@@ -90,17 +90,26 @@ func rootNames(disks []capi.Disk) string {
 	return strings.Join(names, ", ")
 }
 
-// slowestDisk is how fast a disk is written at least, in bytes a second.
-const slowestDisk = 30 << 20
+const (
+	// slowestDisk is how fast a disk is written at least, in bytes a second.
+	slowestDisk = 30 << 20
+	// slowestDiscard is how much a disk discards in a second at least, in bytes.
+	slowestDiscard = 1 << 30
+)
 
 // Limit is how long the wipe may take on the host.
 func (o WipeOrder) Limit() time.Duration {
+	var size int64
+	for _, d := range o.Disks {
+		size += d.Bytes
+	}
 	limit := 10 * time.Minute
-	switch o.Mode { //nolint:exhaustive // the others do not depend on the size
+	switch o.Mode {
 	case capi.WipeZero, capi.WipeSecure: // ATA security erase writes every block, too
-		for _, d := range o.Disks {
-			limit += time.Duration(d.Bytes/slowestDisk) * time.Second
-		}
+		limit += time.Duration(size/slowestDisk) * time.Second
+	case capi.WipeDiscard:
+		limit += time.Duration(size/slowestDiscard) * time.Second
+	case capi.WipeQuick:
 	}
 	return limit
 }

@@ -35,7 +35,7 @@ func (r *repository) add(source, version string, names ...string) {
 func debArchive() []string {
 	return []string{
 		"apt-transport-https", "ca-certificates", "chrony", "cloud-guest-utils", "conntrack", "curl", "dosfstools", "e2fsprogs", "ebtables", "ethtool", "gdisk",
-		"gnupg", "gpg", "iproute2", "ipset", "iptables", "ipvsadm", "jq", "kmod", "lsb-release", "nfs-common", "open-iscsi", "openssl", "parted", "runc",
+		"gnupg", "gpg", "hdparm", "iproute2", "ipset", "iptables", "ipvsadm", "jq", "kmod", "lsb-release", "nfs-common", "nvme-cli", "open-iscsi", "openssl", "parted", "runc",
 		"socat", "software-properties-common", "tar", "ufw", "util-linux", "xfsprogs", "xz-utils",
 	}
 }
@@ -43,8 +43,8 @@ func debArchive() []string {
 func rpmArchive() []string {
 	return []string{
 		"bash-completion", "ca-certificates", "chrony", "cloud-utils-growpart", "conntrack-tools", "container-selinux", "curl", "dnf-plugins-core", "dosfstools",
-		"e2fsprogs", "ethtool", "gdisk", "gnupg2", "iproute", "iproute-tc", "ipset", "iptables", "ipvsadm", "iscsi-initiator-utils", "jq", "kmod",
-		"libnetfilter_queue", "nfs-utils", "openssl", "parted", "podman", "runc", "socat", "tar", "util-linux", "xfsprogs", "yum-utils",
+		"e2fsprogs", "ethtool", "gdisk", "gnupg2", "hdparm", "iproute", "iproute-tc", "ipset", "iptables", "ipvsadm", "iscsi-initiator-utils", "jq", "kmod",
+		"libnetfilter_queue", "nfs-utils", "nvme-cli", "openssl", "parted", "podman", "runc", "socat", "tar", "util-linux", "xfsprogs", "yum-utils",
 	}
 }
 
