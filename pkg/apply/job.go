@@ -179,7 +179,8 @@ func forgotten(err error) bool {
 // retryable marks errors that pass by themselves (a server or a store that is down
 // or that died half way) as pending; others stop the wait.
 func retryable(err error) error {
-	if errors.Is(err, wire.ErrUnreachable) || errors.Is(err, wire.ErrNoAnswer) || errors.Is(err, capi.ErrUnavailable) || forgotten(err) {
+	if errors.Is(err, wire.ErrUnreachable) || errors.Is(err, wire.ErrNoAnswer) || errors.Is(err, capi.ErrUnavailable) ||
+		errors.Is(err, capi.ErrPending) || forgotten(err) {
 		return wait.Pending(err)
 	}
 	return err

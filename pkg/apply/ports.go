@@ -114,8 +114,9 @@ type Store interface {
 	CondemnCluster(ctx context.Context, key capi.Key) (done bool, observation string, err error)
 	// DeleteCluster removes a cluster: its kubeconfig and keys, those of its machines that
 	// never had hardware, its record and objects. While one of its machines has hardware on
-	// record or is protected, that is an error and nothing is removed. It may be repeated,
-	// whatever became of it before. None is no error.
+	// record or is protected, that is an error and nothing is removed; while somebody else
+	// must act first, an error that wraps capi.ErrPending. It may be repeated, whatever
+	// became of it before. None is no error.
 	DeleteCluster(ctx context.Context, key capi.Key) error
 	// Protect sets capi.AnnotationProtected on a machine, or takes it off the Machine and its
 	// PlunderMachine; an unknown machine is an error. Manifests never take it off, but one

@@ -18,6 +18,10 @@ var ErrMACTaken = errors.New("the MAC is taken")
 // somebody has paused.
 var ErrPaused = errors.New("paused: nothing is done about it")
 
+// ErrPending is wrapped by the error of a store in which somebody else has to do
+// something first; what was asked is to be asked again.
+var ErrPending = errors.New("not done yet")
+
 // ErrProtected is wrapped by the error of a store that is to begin the deletion of what
 // somebody has protected (AnnotationProtected).
 var ErrProtected = errors.New("protected")

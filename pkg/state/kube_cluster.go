@@ -163,7 +163,7 @@ func (k *Kubernetes) DeleteCluster(ctx context.Context, key capi.Key) error {
 		return err
 	}
 	if !done {
-		return fmt.Errorf("remove Cluster %s: %s: run the same command again later", key, observation)
+		return fmt.Errorf("remove Cluster %s: %s: %w", key, observation, capi.ErrPending)
 	}
 	if err := k.dropSecrets(ctx, key); err != nil {
 		return err
@@ -174,7 +174,7 @@ func (k *Kubernetes) DeleteCluster(ctx context.Context, key capi.Key) error {
 			return err
 		}
 		if !done {
-			return fmt.Errorf("remove Cluster %s: Machine %s: %s: run the same command again later", key, p.key, observation)
+			return fmt.Errorf("remove Cluster %s: Machine %s: %s: %w", key, p.key, observation, capi.ErrPending)
 		}
 		if err := k.DeleteRecord(ctx, p.key); err != nil {
 			return err
