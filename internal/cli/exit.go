@@ -135,6 +135,7 @@ func errorExitCode(err error) int {
 		contract     *kube.ContractError
 		unfit        *capi.UnfitError
 		missing      *state.MissingError
+		occupied     *state.OccupiedError
 		noData       *state.NoBootstrapDataError
 		rejected     *state.RefusedError
 		harmful      *install.RefusedError
@@ -150,7 +151,7 @@ func errorExitCode(err error) int {
 	case errors.As(err, &usage), errors.As(err, &input), errors.As(err, &noRecord),
 		errors.As(err, &version), errors.As(err, &missing), errors.As(err, &noData), errors.As(err, &rejected):
 		return exitUsage
-	case errors.Is(err, capi.ErrPaused), errors.As(err, &notConfirmed), errors.As(err, &unwanted), errors.As(err, &safety), errors.As(err, &claimed), errors.As(err, &taken), errors.As(err, &mine), errors.As(err, &harmful),
+	case errors.Is(err, capi.ErrPaused), errors.Is(err, capi.ErrProtected), errors.As(err, &occupied), errors.As(err, &notConfirmed), errors.As(err, &unwanted), errors.As(err, &safety), errors.As(err, &claimed), errors.As(err, &taken), errors.As(err, &mine), errors.As(err, &harmful),
 		errors.As(err, &receiptFile), errors.As(err, &badReceipt):
 		return exitRefused
 	case errors.As(err, &locked):

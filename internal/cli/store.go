@@ -15,9 +15,10 @@ type storeError struct{ err error }
 func (e *storeError) Error() string { return e.err.Error() }
 func (e *storeError) Unwrap() error { return e.err }
 
-// failing marks an error as the store's. An interruption is nobody's failure.
+// failing marks an error as the store's. An interruption is nobody's failure, nor is
+// that somebody else has to act first.
 func failing(err error) error {
-	if err == nil || errors.Is(err, context.Canceled) {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, capi.ErrPending) {
 		return err
 	}
 	return &storeError{err}

@@ -308,7 +308,7 @@ func (m *machine) finish(ctx context.Context, err error) {
 	var recErr *RecordError
 	// An interruption before anything was done for the machine leaves it as it was:
 	// a thousand that wait for hardware must not keep Ctrl-C waiting.
-	untouched := errors.Is(err, capi.ErrPaused) || !m.rec.Claimed() && (errors.As(err, &safety) || m.outcome == event.Cancelled)
+	untouched := errors.Is(err, capi.ErrPaused) || errors.Is(err, capi.ErrProtected) || !m.rec.Claimed() && (errors.As(err, &safety) || m.outcome == event.Cancelled)
 	if !errors.As(err, &recErr) && !untouched {
 		m.recordFailure(ctx, me)
 	}
