@@ -8,7 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,11 +19,12 @@ import (
 	"github.com/plunder-app/capplunder/pkg/plunder/wire"
 	"github.com/plunder-app/capplunder/pkg/simulator"
 	"github.com/plunder-app/capplunder/pkg/simulator/host"
+	"github.com/plunder-app/capplunder/pkg/state"
 )
 
 // destroySamples is how many of the requests a destroy is killed at that change something,
 // before and after them; it is killed at every event.
-const destroySamples = 40
+const destroySamples = 24
 
 func destroyRack() simulator.Config {
 	return simulator.Config{
@@ -31,20 +34,10 @@ func destroyRack() simulator.Config {
 	}
 }
 
-// destruction deletes those of the five machines that have a record.
-func (r *rig) destruction() []string {
-	r.t.Helper()
-	args := []string{"delete", "machine", "--yes"}
-	for _, rec := range r.records() {
-		if rec.Cluster == "ha" {
-			args = append(args, rec.Name)
-		}
-	}
-	return args
-}
+func destroy() []string { return []string{"destroy", "--cluster", "ha", "--yes"} }
 
-// bystander is one machine of a cluster of its own.
-func bystander(t *testing.T, name, address string) []string {
+// bystander is one machine of a cluster of its own; spec is of its PlunderMachine.
+func bystander(t *testing.T, name, address, spec string) []string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name+".yaml")
 	text := fmt.Sprintf(`apiVersion: cluster.x-k8s.io/v1beta1
@@ -60,7 +53,7 @@ metadata: {name: %[1]s}
 apiVersion: infrastructure.cluster.x-k8s.io/v1alpha1
 kind: PlunderMachine
 metadata: {name: %[1]s}
-spec: {ipaddress: %[2]s, deploymentType: preseed}
+spec: {ipaddress: %[2]s, deploymentType: preseed%[3]s}
 ---
 apiVersion: cluster.x-k8s.io/v1beta1
 kind: Machine
@@ -70,7 +63,7 @@ spec:
   version: v1.34.1
   bootstrap: {dataSecretName: ""}
   infrastructureRef: {apiVersion: infrastructure.cluster.x-k8s.io/v1alpha1, kind: PlunderMachine, name: %[1]s}
-`, name, address)
+`, name, address, spec)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +82,7 @@ func installOnce(t *testing.T) installedCluster {
 	t.Helper()
 	r := newRigOf(t, destroyRack())
 	r.must("apply", "-f", haManifests(t, ""))
-	r.must(bystander(t, "bystander", "192.168.1.230")...)
+	r.must(bystander(t, "bystander", "192.168.1.230", "")...)
 	c := installedCluster{rack: filepath.Join(t.TempDir(), "rack.json"), state: r.state, address: r.address, records: map[string]capi.Record{}}
 	for _, rec := range r.records() {
 		c.records[rec.Name] = rec
@@ -145,9 +138,12 @@ func (c installedCluster) rig(t *testing.T) *rig {
 func (r *rig) destroyed(c installedCluster, before map[string]int) {
 	r.t.Helper()
 	for _, rec := range r.records() {
-		if rec.Name != "bystander" && rec.Name != "newcomer" {
+		if rec.Name != "bystander" {
 			r.t.Errorf("a record is left: %+v", rec)
 		}
+	}
+	if r.clusterLeft() {
+		r.t.Error("the cluster is left")
 	}
 	client, err := plunder.LoadConfig(r.config)
 	if err != nil {
@@ -232,7 +228,7 @@ func TestKilledDestroyConverges(t *testing.T) {
 	c := installOnce(t)
 	undisturbed := c.rig(t)
 	before := undisturbed.installs()
-	_, changes, events := undisturbed.counts(undisturbed.destruction()...)
+	_, changes, events := undisturbed.counts(destroy()...)
 	undisturbed.destroyed(c, before)
 	var must, some []point
 	for n := range events {
@@ -246,19 +242,69 @@ func TestKilledDestroyConverges(t *testing.T) {
 	sample := some[:min(destroySamples, len(some))]
 	t.Logf("a destroy of five machines reports %d events and makes %d requests that change something; it is killed at all events, and at %d of %d places around those requests",
 		events, changes, len(sample), len(some))
-	for _, p := range append(must, sample...) {
+	for i, p := range append(must, sample...) {
+		if i%every != 0 {
+			continue
+		}
 		t.Run(fmt.Sprintf("%s-%d", p.where, p.n), func(t *testing.T) {
 			t.Parallel()
 			r := c.rig(t)
 			before := r.installs()
-			if !r.killed(p, r.destruction()...) {
+			if !r.killed(p, destroy()...) {
 				t.Logf("ended before %s %d", p.where, p.n)
 			}
-			if args := r.destruction(); len(args) > 3 {
-				r.must(args...)
+			if r.clusterLeft() { // else it was complete when it was killed
+				r.must(destroy()...)
 			}
 			r.destroyed(c, before)
 		})
+	}
+}
+
+// Somebody else, with another store, takes a machine as soon as it is back in the pool, while
+// the destroy that gave it back lies killed: the next one must leave that machine alone.
+func TestKilledDestroySparesTheNext(t *testing.T) {
+	c := installOnce(t)
+	_, _, events := c.rig(t).counts(destroy()...)
+	var taken atomic.Int64
+	t.Run("events", func(t *testing.T) {
+		for n := events / 2; n <= events; n += every {
+			t.Run(strconv.Itoa(n), func(t *testing.T) {
+				t.Parallel()
+				r := c.rig(t)
+				r.killed(point{atEvent, int64(n)}, destroy()...)
+				mac := c.records["w1"].MAC
+				other := &rig{t: t, sim: r.sim, flags: slices.Clone(r.flags)}
+				other.flags[slices.Index(other.flags, r.state)] = filepath.Join(t.TempDir(), "other")
+				args := bystander(t, "next", "192.168.1.231", ", macaddress: \""+mac+"\"")
+				if code, _, _ := other.run(append(args, "--hardware-timeout", "3s"), nil, nil); code != 0 {
+					t.Logf("%s is not free yet", mac)
+					return
+				}
+				taken.Add(1)
+				wipes := len(r.sim.World().Wipes())
+				if r.clusterLeft() {
+					r.must(destroy()...)
+				}
+				if r.clusterLeft() || len(r.records()) != 1 {
+					t.Errorf("left are %+v", r.records())
+				}
+				if m := r.machine(mac); m.Wiped || m.Phase != "up" || m.Address != "192.168.1.231" {
+					t.Errorf("the machine is no longer what its new owner made of it: %+v", m)
+				}
+				for _, w := range r.sim.World().Wipes()[wipes:] {
+					if w.MAC == mac {
+						t.Errorf("its new owner's disk was written to: %+v", w)
+					}
+				}
+				if out := other.must(args...); !strings.Contains(out, `"type":"Skipped"`) {
+					t.Errorf("its new owner finds it changed:\n%s", out)
+				}
+			})
+		}
+	})
+	if taken.Load() == 0 {
+		t.Error("the machine was never free: nothing was tested")
 	}
 }
 
@@ -273,4 +319,18 @@ func (r *rig) remember(body []byte) {
 			r.posted.Store(a.Name, d.Hosts)
 		}
 	}
+}
+
+// clusterLeft says whether the cluster is still in the store.
+func (r *rig) clusterLeft() bool {
+	r.t.Helper()
+	store, err := state.OpenLocal(r.state)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	clusters, err := store.ClusterRecords(r.t.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return slices.ContainsFunc(clusters, func(c capi.ClusterRecord) bool { return c.Key.Name == "ha" })
 }
