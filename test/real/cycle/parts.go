@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/plunder-app/capplunder/pkg/plunder"
+	"github.com/plunder-app/capplunder/pkg/state"
 )
 
 // apply installs what is missing of a file.
@@ -130,6 +131,33 @@ func (l *lab) alone(ctx context.Context, mac string) error {
 	return nil
 }
 
+// nothing checks that neither a machine nor a cluster is left in the store.
+func (l *lab) nothing(ctx context.Context, cluster string) error {
+	machines, err := l.recorded(ctx)
+	if err != nil {
+		return err
+	}
+	clusters, err := l.clusters(ctx)
+	if err == nil && (len(machines) > 0 || slices.Contains(clusters, cluster)) {
+		err = fmt.Errorf("left are the clusters %v and the machines %v", clusters, machines)
+	}
+	return err
+}
+
+// clusters are the names of those in the store.
+func (l *lab) clusters(ctx context.Context) ([]string, error) {
+	store, err := state.OpenLocal(l.path("state"))
+	if err != nil {
+		return nil, err
+	}
+	records, err := store.ClusterRecords(ctx)
+	var names []string
+	for _, rec := range records {
+		names = append(names, rec.Key.Name)
+	}
+	return names, err
+}
+
 // highlyAvailable makes a cluster with three control planes, and destroys it.
 func (l *lab) highlyAvailable(ctx context.Context) error {
 	if err := l.apply(ctx, "3 control planes and 2 workers", "ha.yaml"); err != nil {
@@ -139,7 +167,10 @@ func (l *lab) highlyAvailable(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return l.remove(ctx, "3 control planes and 2 workers: delete", m, deletion(m)...)
+	if err := l.remove(ctx, "3 control planes and 2 workers: destroy", m, "destroy", "--cluster", "loopback-ha"); err != nil {
+		return err
+	}
+	return l.nothing(ctx, "loopback-ha")
 }
 
 // kills kills deletes of two machines at random moments, and runs them again.
@@ -155,14 +186,14 @@ func (l *lab) kills(ctx context.Context, random *rand.Rand) error {
 			return err
 		}
 		if n == 0 { // how long it takes without
-			if err := l.remove(ctx, "two machines: delete", m, deletion(m)...); err != nil {
+			if err := l.remove(ctx, "two machines: destroy", m, destroy()...); err != nil {
 				return err
 			}
 			undisturbed = l.times[len(l.times)-1].took
 			continue
 		}
 		life := time.Duration(random.Int64N(int64(undisturbed)))
-		r, err := l.capplunder(ctx, life, append(deletion(m), "--yes")...)
+		r, err := l.capplunder(ctx, life, append(destroy(), "--yes")...)
 		if err != nil {
 			return err
 		}
@@ -174,28 +205,23 @@ func (l *lab) kills(ctx context.Context, random *rand.Rand) error {
 		default:
 			return fmt.Errorf("%s: exit %d\n%s", what, r.code, r.text)
 		}
-		left, err := l.recorded(ctx)
+		left, err := l.clusters(ctx)
 		if err != nil {
 			return err
 		}
-		if len(left) == 0 {
-			if err := l.returned(ctx, what, m, time.Now(), r.took); err != nil {
-				return err
-			}
-			continue
+		if !slices.Contains(left, "loopback") { // it was done when it was killed
+			err = l.returned(ctx, what, m, time.Now(), r.took)
+		} else {
+			err = l.remove(ctx, what, m, destroy()...)
 		}
-		if err := l.remove(ctx, what, m, deletion(left)...); err != nil {
+		if err != nil {
 			return err
+		}
+		if err := l.nothing(ctx, "loopback"); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
 		}
 	}
 	return nil
 }
 
-// deletion deletes machines by their names.
-func deletion(machines []recorded) []string {
-	args := []string{"delete", "machine"}
-	for _, m := range machines {
-		args = append(args, m.Name)
-	}
-	return args
-}
+func destroy() []string { return []string{"destroy", "--cluster", "loopback"} }

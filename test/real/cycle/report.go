@@ -2,8 +2,8 @@ package main
 
 import (
 	"fmt"
-	"os/exec"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -28,10 +28,10 @@ func (l *lab) report() error {
 	}
 	fmt.Fprintln(l.out)
 	for _, t := range l.times {
-		fmt.Fprintf(l.out, "%-70s %s\n", t.what, t.took.Round(100*time.Millisecond))
+		fmt.Fprintf(l.out, "%-80s %s\n", t.what, t.took.Round(100*time.Millisecond))
 	}
 	fmt.Fprintf(l.out, "\n%s: %d boots into the loop, %d into an installer; %d machines came back; %d deviations; %s in all, seed %d\n",
-		l.version(), loops, installs, len(l.rows), len(l.deviations), time.Since(l.began).Round(time.Second), l.Seed)
+		filepath.Base(l.Plunder), loops, installs, len(l.rows), len(l.deviations), time.Since(l.began).Round(time.Second), l.Seed)
 	if len(l.deviations) == 0 {
 		return nil
 	}
@@ -48,14 +48,4 @@ func leads(boots []boot, which func(boot) lead) string {
 		}
 	}
 	return strings.Join(said, ", ")
-}
-
-// version is what the server says of itself, with its file's name: it has no better way
-// to tell its versions apart.
-func (l *lab) version() string {
-	out, err := exec.Command(l.Plunder, "version").Output() //nolint:gosec,noctx // it prints a line
-	if err != nil {
-		return l.Plunder
-	}
-	return l.Plunder + " " + strings.Join(strings.Fields(string(out)), " ")
 }
