@@ -55,8 +55,13 @@ func (m *machine) wipe(ctx context.Context) error {
 	if done && proof == nil {
 		return m.wiped(ctx, disks) // whatever became of the job after its proof
 	}
-	if err == nil {
-		err = cmp.Or(proof, errors.New("the wipe was not proved"))
+	switch {
+	case done && !written && translate.WipeRefused(l, jobID):
+		err = &SafetyError{proof.Error()}
+	case done:
+		err = proof // which says more than that an action failed
+	case err == nil:
+		err = errors.New("the wipe was not proved")
 	}
 	if translate.Rebooted(l, jobID) {
 		err = fmt.Errorf("%w: %w", errRebooted, err)
