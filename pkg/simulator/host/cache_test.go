@@ -174,7 +174,7 @@ func TestEraseCommands(t *testing.T) {
 			h := newTestHost(t, disks)
 			r := run(t, h, tt.script)
 			i := slices.IndexFunc(h.disks, func(d *Drive) bool { return d.Name == tt.disk })
-			wiped := len(h.disks[i].d.chunks) == 0
+			wiped := h.disks[i].Left() == 0
 			if r.Exit != tt.status || !strings.Contains(r.Output, tt.want) || wiped != tt.wiped {
 				t.Errorf("%s\nstatus %d, wiped %v, output %q\nwant %d, %v, %q", tt.script, r.Exit, wiped, r.Output, tt.status, tt.wiped, tt.want)
 			}

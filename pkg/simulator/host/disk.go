@@ -16,14 +16,25 @@ const (
 
 // disk is a sparse block device with the page cache of the host that uses it. What is
 // written lands in the cache, and only a flush brings it to the platters: see flush.
-// Chunks that are not there read as zeros.
+// Chunks that are nowhere read as zeros.
 type disk struct {
-	mu     sync.Mutex
-	size   int64            // bytes
-	chunks map[int64][]byte // on the platters
-	cache  map[int64]*page  // what the host believes instead; nil when that is nothing
-	ro     bool
+	mu   sync.Mutex
+	size int64 // bytes
+	ro   bool
+
+	// What is on the platters: single chunks, and those that hold somebody's files.
+	chunks map[int64][]byte
+	files  extents
+
+	// What the host believes instead: single pages, whole chunks of zeros that were not
+	// flushed, and those that were and that the disk did not keep.
+	cache    map[int64]*page
+	zeroed   extents
+	believed extents
 }
+
+// fileData is what files hold, as far as anybody can tell without knowing them.
+var fileData = bytes.Repeat([]byte("someone's files "), chunkSize/16) //nolint:gochecknoglobals // a constant
 
 // page is a chunk in the cache.
 type page struct {
@@ -57,9 +68,9 @@ func (d *disk) read(p []byte, off int64, cached bool) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.pieces(off, len(p), func(i, in int64, from, to int) {
-		c := d.chunks[i]
-		if pg := d.cache[i]; pg != nil && cached {
-			c = pg.data
+		c := d.platter(i)
+		if cached {
+			c = d.cached(i)
 		}
 		if c == nil {
 			clear(p[from:to])
@@ -69,12 +80,31 @@ func (d *disk) read(p []byte, off int64, cached bool) int {
 	})
 }
 
+// platter is a chunk as the disk has it, cached as the host sees it; nil for zeros. Call
+// both with mu held, and do not change what they return.
+func (d *disk) platter(i int64) []byte {
+	if c := d.chunks[i]; c != nil || !d.files.has(i) {
+		return c
+	}
+	return fileData
+}
+
+func (d *disk) cached(i int64) []byte {
+	switch pg := d.cache[i]; {
+	case pg != nil:
+		return pg.data
+	case d.zeroed.has(i), d.believed.has(i):
+		return nil
+	}
+	return d.platter(i)
+}
+
 // writeAt writes to the cache and returns how many bytes still fitted on the device.
 func (d *disk) writeAt(p []byte, off int64) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.pieces(off, len(p), func(i, in int64, from, to int) {
-		if d.cache[i] == nil && d.chunks[i] == nil && isZero(p[from:to]) {
+		if d.cached(i) == nil && d.platter(i) == nil && isZero(p[from:to]) {
 			return
 		}
 		copy(d.page(i).data[in:], p[from:to])
@@ -86,7 +116,8 @@ func (d *disk) page(i int64) *page {
 	pg := d.cache[i]
 	if pg == nil {
 		pg = &page{data: make([]byte, chunkSize)}
-		copy(pg.data, d.chunks[i])
+		copy(pg.data, d.cached(i))
+		d.zeroed, d.believed = d.zeroed.cut(i, i+1), d.believed.cut(i, i+1)
 		if d.cache == nil {
 			d.cache = map[int64]*page{}
 		}
@@ -97,7 +128,7 @@ func (d *disk) page(i int64) *page {
 }
 
 // zero makes a range of the cache zeros, whatever its length, and returns how much of it
-// is on the device. What is zeros anyway costs nothing.
+// is on the device.
 func (d *disk) zero(off, length int64) int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -105,18 +136,22 @@ func (d *disk) zero(off, length int64) int64 {
 	if end <= off {
 		return 0
 	}
-	clearIn := func(i int64) {
-		if from, to := max(off, i*chunkSize), min(end, (i+1)*chunkSize); from < to {
-			clear(d.page(i).data[from-i*chunkSize : to-i*chunkSize])
+	from, to := (off+chunkSize-1)/chunkSize, end/chunkSize
+	if end == d.size {
+		to = (end + chunkSize - 1) / chunkSize
+	}
+	for _, i := range []int64{off / chunkSize, end / chunkSize} { // chunks of which it is a part
+		if a, b := max(off, i*chunkSize), min(end, (i+1)*chunkSize); a < b && (i < from || i >= to) && (d.cached(i) != nil || d.platter(i) != nil) {
+			clear(d.page(i).data[a-i*chunkSize : b-i*chunkSize])
 		}
 	}
-	for i := range d.cache {
-		clearIn(i)
-	}
-	for i := range d.chunks {
-		if d.cache[i] == nil && i*chunkSize < end && (i+1)*chunkSize > off {
-			clearIn(i)
+	if from < to {
+		for i := range d.cache {
+			if i >= from && i < to {
+				delete(d.cache, i)
+			}
 		}
+		d.zeroed, d.believed = d.zeroed.add(from, to), d.believed.cut(from, to)
 	}
 	return end - off
 }
@@ -152,7 +187,12 @@ func (d *disk) dirty(from, to int64) bool {
 			return true
 		}
 	}
-	return false
+	return len(d.zeroed.within(chunksOf(from, to))) > 0
+}
+
+// chunksOf are the chunks that a range of bytes touches.
+func chunksOf(from, to int64) (int64, int64) {
+	return from / chunkSize, (to + chunkSize - 1) / chunkSize
 }
 
 // flush brings what the cache holds for a range to the platters. What gets lost on the way
@@ -161,7 +201,7 @@ func (d *disk) dirty(from, to int64) bool {
 func (d *disk) flush(from, to int64, f *fate) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var err error
+	err := d.flushZeros(from, to, f)
 	for i, pg := range d.cache {
 		begin, end := i*chunkSize, (i+1)*chunkSize
 		if !pg.dirty || begin >= to || end <= from {
@@ -170,8 +210,8 @@ func (d *disk) flush(from, to int64, f *fate) error {
 		a, b := f.spoils(begin, end)
 		kept := slices.Clone(pg.data)
 		if a < b {
-			copy(kept[a-begin:b-begin], zeros[:])
-			if old := d.chunks[i]; old != nil {
+			clear(kept[a-begin : b-begin])
+			if old := d.platter(i); old != nil {
 				copy(kept[a-begin:b-begin], old[a-begin:])
 			}
 			if f.fails {
@@ -183,6 +223,7 @@ func (d *disk) flush(from, to int64, f *fate) error {
 		} else {
 			d.chunks[i] = kept
 		}
+		d.files = d.files.cut(i, i+1)
 		pg.dirty = false
 		if bytes.Equal(kept, pg.data) {
 			delete(d.cache, i)
@@ -191,7 +232,39 @@ func (d *disk) flush(from, to int64, f *fate) error {
 	return err
 }
 
-var zeros [chunkSize]byte
+// flushZeros flushes the chunks of zeros in a range.
+func (d *disk) flushZeros(from, to int64, f *fate) (err error) {
+	from, to = chunksOf(from, to)
+	if a, b := f.spoils(from*chunkSize, to*chunkSize); a < b {
+		inner, end := (a+chunkSize-1)/chunkSize, b/chunkSize
+		for _, i := range []int64{a / chunkSize, b / chunkSize} { // partly spoiled
+			if (i < inner || i >= end) && d.zeroed.has(i) {
+				d.page(i)
+			}
+		}
+		for _, x := range d.zeroed.within(inner, max(inner, end)) {
+			d.believed = d.believed.add(x.From, x.To)
+			d.zeroed = d.zeroed.cut(x.From, x.To)
+			if f.fails {
+				err = syscall.EIO
+			}
+		}
+	}
+	done := d.zeroed.within(from, to)
+	if len(done) == 0 {
+		return err
+	}
+	for i := range d.chunks {
+		if done.has(i) {
+			delete(d.chunks, i)
+		}
+	}
+	for _, x := range done {
+		d.files = d.files.cut(x.From, x.To)
+	}
+	d.zeroed = d.zeroed.cut(from, to)
+	return err
+}
 
 // forget drops the clean pages of a range: the next reader asks the disk.
 func (d *disk) forget(from, to int64) {
@@ -202,13 +275,14 @@ func (d *disk) forget(from, to int64) {
 			delete(d.cache, i)
 		}
 	}
+	d.believed = d.believed.cut(chunksOf(from, to))
 }
 
 // lose is what a reset does: what was not flushed is gone.
 func (d *disk) lose() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.cache = nil
+	d.cache, d.zeroed, d.believed = nil, nil, nil
 }
 
 // erase empties a range of the platters and the cache, as the disk itself does it.
@@ -227,7 +301,24 @@ func (d *disk) erase(off, length int64, f *fate) error {
 			delete(d.cache, i)
 		}
 	}
+	if a < b {
+		d.zeroed, d.believed = d.zeroed.cut(chunksOf(a, b)), d.believed.cut(chunksOf(a, b))
+	}
 	return err
+}
+
+// left is how many bytes on the platters are not zeros.
+func (d *disk) left() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := d.files.count() * chunkSize
+	for i, c := range d.chunks {
+		n += int64(len(c) - bytes.Count(c, []byte{0}))
+		if d.files.has(i) {
+			n -= chunkSize
+		}
+	}
+	return n
 }
 
 func isZero(p []byte) bool {
@@ -297,6 +388,7 @@ func format(d *disk, boot bool) []partition {
 	// Something that lies beyond the first GiB, for a wipe that does not look.
 	d.writeAt([]byte("user data"), (parts[1].Start+parts[1].Count-64)*sectorSize)
 	_ = d.flush(0, d.size, nil) // it can't fail
+	d.files = extents{{d.size / 8 / chunkSize, d.size / 16 * 15 / chunkSize}}
 	return parts
 }
 
@@ -306,6 +398,8 @@ type sparse struct {
 	Chunks []sparseChunk `json:",omitempty"`
 	Cache  []sparseChunk `json:",omitempty"` // dirty pages
 	Clean  []sparseChunk `json:",omitempty"` // pages that the disk did not keep
+
+	Files, Zeroed, Believed extents `json:",omitempty"` // see disk
 }
 
 type sparseChunk struct {
@@ -324,7 +418,7 @@ func saveChunk(i int64, c []byte) sparseChunk {
 func (d *disk) snapshot() sparse {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s := sparse{Bytes: d.size}
+	s := sparse{Bytes: d.size, Files: slices.Clone(d.files), Zeroed: slices.Clone(d.zeroed), Believed: slices.Clone(d.believed)}
 	for i, c := range d.chunks {
 		if !isZero(c) {
 			s.Chunks = append(s.Chunks, saveChunk(i, c))
@@ -345,6 +439,7 @@ func (d *disk) snapshot() sparse {
 
 func (s sparse) disk() *disk {
 	d := newDisk(s.Bytes)
+	d.files, d.zeroed, d.believed = s.Files, s.Zeroed, s.Believed
 	chunk := func(c sparseChunk) []byte {
 		b := make([]byte, chunkSize)
 		copy(b[min(c.Offset, chunkSize):], c.Data)

@@ -86,6 +86,9 @@ func (c DiskConfig) identity(from string) Identity {
 // in the place of this one. The disk must not be in a host that runs: see Host.SwapDrive.
 func (d *Drive) Replace() { d.Identity = d.identity(d.Serial + " replaced") }
 
+// Left is how many bytes on the disk are not zeros, whatever a host believes.
+func (d *Drive) Left() int64 { return d.d.left() }
+
 // readTable is what a kernel does with a disk that it finds: without a table it has no partitions.
 func (d *Drive) readTable() {
 	if (section{d.d, 0, d.Bytes}).signature().table == "" {
