@@ -66,17 +66,15 @@ func (k *Kubernetes) ClusterRecords(ctx context.Context, namespaces ...string) (
 
 // whole is a cluster with its machines, as they are in the cluster that is the store.
 type whole struct {
-	key         capi.Key
-	cluster     *unstructured.Unstructured // nil when it is gone
-	infra       *unstructured.Unstructured // its PlunderCluster; nil when that is gone, or not ours
-	machines    []pair
-	membersOnly members
+	cluster  *unstructured.Unstructured // nil when it is gone
+	infra    *unstructured.Unstructured // its PlunderCluster; nil when that is gone, or not ours
+	machines []pair
+	members  members // the machines, for what all stores refuse
 }
 
 // whole reads all that there is of a cluster. A PlunderCluster that another system or
 // another Cluster has is left out.
 func (k *Kubernetes) whole(ctx context.Context, key capi.Key) (w whole, err error) {
-	w.key = key
 	if w.cluster, err = k.fetch(ctx, k.clusters(), key); err != nil {
 		return w, err
 	}
@@ -96,7 +94,7 @@ func (k *Kubernetes) whole(ctx context.Context, key capi.Key) (w whole, err erro
 	for _, p := range pairs {
 		if p.cluster() == key.Name {
 			w.machines = append(w.machines, p)
-			w.membersOnly = append(w.membersOnly, member{key: p.key, protected: p.protected(), claimed: p.recorded && claimed(p.record)})
+			w.members = append(w.members, member{key: p.key, protected: p.protected(), claimed: p.recorded && claimed(p.record)})
 		}
 	}
 	return w, err
@@ -120,7 +118,7 @@ func (k *Kubernetes) condemn(ctx context.Context, w whole) (done bool, observati
 			return false, "", fmt.Errorf("%s is %w", objectID{u.GetKind(), keyOf(u)}, capi.ErrPaused)
 		}
 	}
-	if err := w.membersOnly.spared(); err != nil {
+	if err := w.members.spared(); err != nil {
 		return false, "", err
 	}
 	if w.cluster == nil || !k.client.Schema.Managed(w.cluster) {
@@ -155,7 +153,7 @@ func (k *Kubernetes) DeleteCluster(ctx context.Context, key capi.Key) error {
 	if err != nil {
 		return err
 	}
-	if err := cmp.Or(w.membersOnly.spared(), w.membersOnly.occupied(key)); err != nil {
+	if err := cmp.Or(w.members.spared(), w.members.occupied(key)); err != nil {
 		return err
 	}
 	done, observation, err := k.condemn(ctx, w)
@@ -235,38 +233,4 @@ func madeFor(s *corev1.Secret, cluster capi.Key) bool {
 	keeper := metav1.GetControllerOf(s)
 	return s.Type == secretType && s.Labels[labelManagedBy] == managedBy && s.Labels[capi.LabelCluster] == cluster.Name &&
 		(keeper == nil || isCluster(*keeper))
-}
-
-// protected reports whether somebody has protected the machine.
-func (p pair) protected() bool {
-	return p.machine != nil && protects(p.machine.Object) || p.infra != nil && protects(p.infra.Object)
-}
-
-// Protect sets the annotation on the Machine (on the PlunderMachine where the Machine is a
-// Cluster API manager's, or gone), or takes it off both.
-func (k *Kubernetes) Protect(ctx context.Context, machine capi.Key, on bool) error {
-	p, err := k.pair(ctx, machine)
-	switch {
-	case err != nil:
-		return err
-	case p.machine == nil && p.infra == nil:
-		return &MissingError{Kind: "Machine", Key: machine, Store: k.String()}
-	}
-	annotate := func(o object) error {
-		setProtected(o, on)
-		return nil
-	}
-	if p.machine != nil && (!on || p.infra == nil || !k.client.Schema.Managed(p.machine)) {
-		if _, err := k.change(ctx, k.machines(), machine, annotate); err != nil {
-			return err
-		}
-		if on {
-			return nil
-		}
-	}
-	if p.infra == nil {
-		return nil
-	}
-	_, err = k.change(ctx, k.plunderMachines(), keyOf(p.infra), annotate)
-	return err
 }

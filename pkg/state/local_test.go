@@ -703,3 +703,37 @@ func TestLocalClusters(t *testing.T) {
 		t.Errorf("stored clusters must be readable as they were given: %+v, %v", again, err)
 	}
 }
+
+// A cluster's deletion that was killed after any of its files goes on with the rest, and
+// until then the cluster is listed.
+func TestLocalDeleteClusterGoesOn(t *testing.T) {
+	order := []string{
+		"plundermachines/a.yaml", "machines/a.yaml", "plundermachines/b.yaml", "machines/b.yaml",
+		"kubeconfigs/c", "pki/c", "plunderclusters/c.yaml", "clusters/c.yaml",
+	}
+	for n := range len(order) + 1 {
+		l := openLocal(t)
+		ctx := t.Context()
+		must(t, l.Sync(ctx, testSet("a", "b")))
+		must(t, l.SaveRecord(ctx, capi.Record{Key: key("a"), Cluster: "c"}))
+		must(t, l.SaveKubeconfig(ctx, key("c"), []byte("kubeconfig")))
+		_, err := l.SavePKI(ctx, key("c"), testPKI("c"))
+		must(t, err)
+		if _, _, err := l.CondemnCluster(ctx, key("c")); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range order[:n] {
+			must(t, os.Remove(filepath.Join(l.Dir(), "namespaces", "default", name)))
+		}
+		if all, err := l.ClusterRecords(ctx); (len(all) == 0) != (n == len(order)) || err != nil {
+			t.Errorf("killed after %d files: %v, %v", n, all, err)
+		}
+		must(t, l.DeleteCluster(ctx, key("c")))
+		must(t, filepath.WalkDir(filepath.Join(l.Dir(), "namespaces"), func(path string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				t.Errorf("killed after %d files: %s is left", n, path)
+			}
+			return err
+		}))
+	}
+}

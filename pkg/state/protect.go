@@ -110,3 +110,37 @@ func (m *Memory) Protect(ctx context.Context, machine capi.Key, on bool) error {
 		return nil
 	})
 }
+
+// protected reports whether somebody has protected the machine.
+func (p pair) protected() bool {
+	return p.machine != nil && protects(p.machine.Object) || p.infra != nil && protects(p.infra.Object)
+}
+
+// Protect sets the annotation on the Machine (on the PlunderMachine where the Machine is a
+// Cluster API manager's, or gone), or takes it off both.
+func (k *Kubernetes) Protect(ctx context.Context, machine capi.Key, on bool) error {
+	p, err := k.pair(ctx, machine)
+	switch {
+	case err != nil:
+		return err
+	case p.machine == nil && p.infra == nil:
+		return &MissingError{Kind: "Machine", Key: machine, Store: k.String()}
+	}
+	annotate := func(o object) error {
+		setProtected(o, on)
+		return nil
+	}
+	if p.machine != nil && (!on || p.infra == nil || !k.client.Schema.Managed(p.machine)) {
+		if _, err := k.change(ctx, k.machines(), machine, annotate); err != nil {
+			return err
+		}
+		if on {
+			return nil
+		}
+	}
+	if p.infra == nil {
+		return nil
+	}
+	_, err = k.change(ctx, k.plunderMachines(), keyOf(p.infra), annotate)
+	return err
+}
