@@ -2,6 +2,7 @@ package translate_test
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -219,8 +220,8 @@ func TestLeaveReaders(t *testing.T) {
 	}
 }
 
-// TestResetInShells runs the reset in real shells, on machines without a kubeadm: every path
-// of the script is replaced by one of the test.
+// TestResetInShells runs the reset in real shells: every path of the script is replaced by
+// one of the test, and what would touch a machine by a function.
 func TestResetInShells(t *testing.T) {
 	in := harmless()
 	m, err := translate.ResetMap("job", in.target())
@@ -239,17 +240,39 @@ func TestResetInShells(t *testing.T) {
 			t.Logf("there is no %s", name[0])
 			continue
 		}
-		for what, tt := range map[string]struct{ before, want string }{
-			"no kubeadm, no systemd": {"command() { return 1; }; systemctl() { return 127; }; ", "capplunder-reset none\n"},
-			"kubelet stays":          {"command() { return 1; }; systemctl() { return 0; }; ", "capplunder-error kubelet can not be stopped\n"},
+		// kubeadm, systemctl and umount are functions; the mounts are in a file.
+		const stubs = `timeout() { shift; "$@"; }; systemctl() { echo "systemctl $*" >>$D/log; [ "$1" != is-active ]; }; flock() { [ ! -e $D/busy ]; }; sleep() { :; }
+umount() { echo "umount $*" >>$D/log; [ "$1" = -l ] || return 1; [ ! -e $D/busymount ] || return 1; grep -v " $2 " $D/proc/mounts >$D/m; cat $D/m >$D/proc/mounts; }
+kubeadm() { echo "kubeadm $*" >>$D/log; [ ! -e $D/fails ] || { echo 'error: no'; return 3; }; }
+mkdir -p $D/run $D/proc $D/var/lib/kubelet; echo 'KUBELET_KUBEADM_ARGS="--a=b --container-runtime-endpoint=unix:///run/containerd/containerd.sock --c"' >$D/var/lib/kubelet/kubeadm-flags.env
+echo "tmpfs $D/var/lib/kubelet/pods/1/volumes/s tmpfs rw 0 0" >$D/proc/mounts; echo "/dev/sda1 / ext4 rw 0 0" >>$D/proc/mounts; `
+		const nfs = `echo "server:/a $D/var/lib/kubelet/pods/1/volumes/n nfs4 rw 0 0" >>$D/proc/mounts; `
+		for what, tt := range map[string]struct{ before, want, log string }{
+			"no kubeadm, no systemd": {"command() { return 1; }; systemctl() { return 127; }; ", "capplunder-reset none\n", ""},
+			"kubelet stays":          {"command() { return 1; }; systemctl() { return 0; }; ", "capplunder-error kubelet can not be stopped\n", ""},
+			"a node":                 {stubs, "capplunder-reset ok\n", "kubeadm reset -f --cri-socket=unix:///run/containerd/containerd.sock\nsystemctl stop kubelet\nsystemctl disable kubelet\nsystemctl is-active --quiet kubelet\n"},
+			"kubeadm fails":          {stubs + ": >$D/fails; ", "error: no\ncapplunder-error kubeadm reset ended with status 3\n", ""},
+			"a busy volume": {
+				stubs + nfs, "capplunder-reset ok\n",
+				"systemctl stop kubelet\nsystemctl disable kubelet\nsystemctl is-active --quiet kubelet\numount DIR/var/lib/kubelet/pods/1/volumes/n\numount -l DIR/var/lib/kubelet/pods/1/volumes/n\nkubeadm reset -f --cri-socket=unix:///run/containerd/containerd.sock\nsystemctl stop kubelet\nsystemctl disable kubelet\nsystemctl is-active --quiet kubelet\n",
+			},
+			"a volume that stays": {stubs + nfs + ": >$D/busymount; ", "capplunder-error a volume can not be unmounted, and kubeadm reset might delete what is on it: DIR/var/lib/kubelet/pods/1/volumes/n\n", ""},
+			"another job":         {stubs + ": >$D/busy; ", "capplunder-error another job is still running on this host; if it does not end, restart the machine\n", ""},
 		} {
 			dir := t.TempDir()
 			body := strings.NewReplacer("/run/", dir+"/run/", "/var/", dir+"/var/", "/etc/", dir+"/etc/", "/proc/", dir+"/proc/").Replace(text)
 			cmd := exec.CommandContext(t.Context(), name[0], append(name[1:], "-c", "set -u; "+tt.before+body)...)
-			cmd.Env = []string{"PATH=" + filepath.Join(dir, "none")}
+			cmd.Env = []string{"PATH=/usr/bin:/bin", "D=" + dir}
 			out, err := cmd.CombinedOutput()
-			if string(out) != tt.want || (err == nil) != strings.Contains(tt.want, "reset none") {
-				t.Errorf("%s, %s: %v: %s", shell, what, err, out)
+			if got := strings.ReplaceAll(string(out), dir, "DIR"); got != tt.want || (err == nil) != strings.HasPrefix(tt.want, "capplunder-reset") {
+				t.Errorf("%s, %s: %v: %s", shell, what, err, got)
+			}
+			log, err := os.ReadFile(filepath.Join(dir, "log"))
+			if got := strings.ReplaceAll(string(log), dir, "DIR"); tt.log != "" && (err != nil || got != tt.log) {
+				t.Errorf("%s, %s: it ran\n%s(%v), want\n%s", shell, what, got, err, tt.log)
+			}
+			if strings.Contains(tt.want, "volume") && strings.Contains(string(log), "kubeadm") {
+				t.Errorf("%s, %s: kubeadm ran", shell, what)
 			}
 		}
 	}
