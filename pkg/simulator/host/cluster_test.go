@@ -30,7 +30,7 @@ func (l *lab) host(n int, version string) *Host {
 	h := New(Config{
 		MAC: fmt.Sprintf("52:54:00:00:00:%02x", n), Address: fmt.Sprintf("10.0.0.%d", n), HostName: fmt.Sprintf("host-%d", n),
 		Seed: int64(n), World: l.world, KubernetesTime: time.Minute,
-		Packages: []string{"kubelet=" + version, "kubeadm=" + version, "kubectl=" + version, "containerd.io=2.2.1-1", "conntrack=1.0", "curl=8"},
+		Packages: []string{"kubelet=" + version, "kubeadm=" + version, "kubectl=" + version, "containerd.io=2.2.1-1", "conntrack=1.0", "curl=8", "cri-tools=1.34.0-1.1"},
 	})
 	l.t.Cleanup(h.Close)
 	l.hosts[h.cfg.Address] = h
@@ -68,6 +68,8 @@ func initConfig(version, endpoint, more string) string {
 	switch m := minorOf(version); {
 	case m < 15:
 		api, args = "v1beta1", "{provider-id: 'plunder://x'}"
+	case m < 22:
+		api, args = "v1beta2", "{provider-id: 'plunder://x'}"
 	case m < 31:
 		api, args = "v1beta3", "{provider-id: 'plunder://x'}"
 	}

@@ -133,13 +133,14 @@ func (d *clusterData) addons() {
 // add makes one more pod.
 func (w *workload) add(d *clusterData, node string) {
 	w.Made++
-	h := fmt.Sprintf("%016x", d.repeatable(fmt.Sprintf("pod %s %s %s %d", w.Kind, w.Namespace, w.Name, w.Made)))
-	name := w.Name + "-" + h[:5]
+	// The last digits: those in front hardly differ where only the end of the text does.
+	h := fmt.Sprintf("%05x", d.repeatable(fmt.Sprintf("pod %s %s %s %d", w.Kind, w.Namespace, w.Name, w.Made))&0xfffff)
+	name := w.Name + "-" + h
 	switch w.Kind {
 	case "Pod":
 		name = w.Name
 	case "Deployment":
-		name = fmt.Sprintf("%s-%s-%s", w.Name, fmt.Sprintf("%016x", d.repeatable("set "+w.Namespace+" "+w.Name))[:9], h[:5])
+		name = fmt.Sprintf("%s-%09x-%s", w.Name, d.repeatable("set "+w.Namespace+" "+w.Name)&0xfffffffff, h)
 	case "StatefulSet":
 		for i := 0; ; i++ {
 			name = fmt.Sprintf("%s-%d", w.Name, i)
