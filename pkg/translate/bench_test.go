@@ -41,7 +41,13 @@ var benchPrograms = []string{"sh", "cat", "dd", "tr", "wc", "sleep", "mkfifo", "
 // machine, busybox with its own.
 func onShells(t *testing.T, name string, f func(t *testing.T, b *bench)) {
 	t.Helper()
-	for _, shell := range []string{"dash", "bash", "busybox"} {
+	on(t, name, f, "dash", "bash", "busybox")
+}
+
+// on is onShells with some of them, for what does not depend on the shell.
+func on(t *testing.T, name string, f func(t *testing.T, b *bench), shells ...string) {
+	t.Helper()
+	for _, shell := range shells {
 		t.Run(name+" "+shell, func(t *testing.T) {
 			path, err := exec.LookPath(shell)
 			if err != nil {

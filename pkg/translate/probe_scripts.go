@@ -1,7 +1,7 @@
 package translate
 
-// identityScript gives the shell function ident, which sets wwn, serial and model of
-// the disk at a path of /sys/block, "" for what is not known. What the kernel says comes
+// identityScript gives the shell function ident, which sets wwn and serial of the disk at
+// a path of /sys/block, "" for what is not known. What the kernel says comes
 // first, then vital product data page 0x80 (SCSI), then udev's database. Only letters,
 // digits and ._:+- are kept, spaces become one underscore. The probe and the wipe share it, so
 // that both name a disk alike.
@@ -10,8 +10,7 @@ e() { w sed -n "s/^E:$1=//p" "$u"; }
 udb() { u=; [ -r "$1/dev" ] && read -r u <"$1/dev"; u=/run/udev/data/b$u; }
 ident() { udb "$1"
 w cat "$1/wwid"; [ "$v" ] || w cat "$1/device/wwid"; [ "$v" ] || e ID_WWN_WITH_EXTENSION; wwn=$v
-w cat "$1/serial"; [ "$v" ] || w cat "$1/device/serial"; [ "$v" ] || w dd if="$1/device/vpd_pg80" bs=4 skip=1; [ "$v" ] || e ID_SERIAL_SHORT; serial=$v
-w cat "$1/device/model"; [ "$v" ] || e ID_MODEL; model=$v; }
+w cat "$1/serial"; [ "$v" ] || w cat "$1/device/serial"; [ "$v" ] || w dd if="$1/device/vpd_pg80" bs=4 skip=1; [ "$v" ] || e ID_SERIAL_SHORT; serial=$v; }
 `
 
 // probeScript prints facts, addresses, boot identity and disks. A disk's flags are
@@ -38,7 +37,7 @@ f=; read -r v <"$b/removable"; [ "$v" = 0 ] || f=$f,removable; read -r v <"$b/ro
 case $(readlink -f "$b") in */usb[0-9]*) f=$f,usb;; */session[0-9]*|*/rport-*|*/nvme-fabrics/*) f=$f,remote;; esac
 case $roots in *",$n,"*) f=$f,root;; esac; case $held in *",$n,"*) f=$f,mounted;; esac
 id=-; for k in wwid device/wwid serial device/serial; do [ -r "$b/$k" ] && read -r id <"$b/$k" && [ -n "$id" ] && break; id=-; done
-ident "$b"; d=/dev/$(echo "$n" | tr '!' /); m=; devs="$devs $b"; for p in "$b"/*/partition; do [ -e "$p" ] && devs="$devs ${p%/*}"; done
+ident "$b"; w cat "$b/device/model"; [ "$v" ] || e ID_MODEL; model=$v; d=/dev/$(echo "$n" | tr '!' /); m=; devs="$devs $b"; for p in "$b"/*/partition; do [ -e "$p" ] && devs="$devs ${p%/*}"; done
 [ -z "${DETAIL:-}" ] || m=" mounts=$(printf %s "$mt" | while read -r x y; do case ,$x in *",$n,"*) printf '%s\n' "$y";; esac; done | sed -e 's/%/\\045/g' -e 's/,/\\054/g' -e 's/\\/%/g' -e 16q | tr '\n' ,)"
 echo "capplunder-disk dev=$d bytes=$((sz*512)) flags=${f#,} id=$(echo "$id" | tr -s ' ' _) wwn=$wwn serial=$serial model=$model$m"; done
 if [ "${DETAIL:-}" ]; then q='r() { dd if="$d" bs=1 skip=$1 count=$2 2>/dev/null | tr "\252\357\374\251" aoNi | tr -cd "A-Za-z0-9+_"; }

@@ -47,7 +47,8 @@ q=/dev/$(echo "${q##*/}" | tr '!' /); wipefs -a -f "$q"; blockdev --flushbufs "$
 // offset, because a mounted one is busy, and they are read-only by now.
 const eraseProve = `for i in $pp; do z ${i%:*} ${i#*:}; done; wipefs -a -f "$d" >/dev/null 2>&1; z 0 $h; z $((by-e)) $e; sync; blockdev --flushbufs "$d" 2>/dev/null || [ "$F" ] || echo 3 >/proc/sys/vm/drop_caches
 k=0; smp 0 $h; smp $((by-e)) $e; for i in $pp; do smp ${i%:*} ${i#*:}; done
-t=$COUNT; while [ $t -gt 0 ]; do t=$((t-1)); x=$(((x*1103515245+12345)%2147483648)); if [ $MODE = quick ]; then i=$((x*(h/UNIT+e/UNIT)/2147483648)); [ $i -lt $((h/UNIT)) ] && i=$((i*UNIT)) || i=$((by-e+(i-h/UNIT)*UNIT)); else i=$((x*(by/UNIT)/2147483648*UNIT)); fi; smp $i $UNIT; done
+N=$((by/UNIT)); [ $MODE != quick ] || N=$((h/UNIT+e/UNIT)); t=$COUNT
+while [ $t -gt 0 ]; do t=$((t-1)); x=$(((x*1103515245+12345)%2147483648)); i=$((x*N/2147483648)); if [ $MODE = quick ] && [ $i -ge $((h/UNIT)) ]; then i=$((by-e+(i-h/UNIT)*UNIT)); else i=$((i*UNIT)); fi; smp $i $UNIT; done
 echo "capplunder-wiped dev=$d bytes=$by mode=$MODE samples=$k read=${F:-cached}"; done
 [ $bad = 0 ] || { d=-; fail reason=proof; }; echo go >$W/go; echo "capplunder-wipe-ok delay=$DELAY boot_id=$boot"`
 
@@ -69,7 +70,7 @@ func eraseModes() map[capi.WipeMode]eraseMode {
 `,
 		},
 		capi.WipeSecure: {
-			check: `nv() { nvme id-ctrl "$d" 2>/dev/null | while IFS=' :' read -r a b r; do [ "$a" != "$1" ] || echo "$b"; done; }
+			check: `nv() { nvme id-ctrl "$d" 2>/dev/null | while IFS=' :' read -r a b _; do [ "$a" != "$1" ] || echo "$b"; done; }
 case $n in nvme*) have nvme || die "dev=$d reason=no-tool tool=nvme"; a=$(nv oacs); b=$(nv fna); [ $((${a:-0}&2)) -ne 0 ] || die "dev=$d reason=secure-unsupported"
 set -- /sys/block/"${n%n*}"n*; [ $# -eq 1 ] || [ $((${b:-3}&3)) -eq 0 ] || die "dev=$d reason=secure-shared";;
 sd*) have hdparm || die "dev=$d reason=no-tool tool=hdparm"; a=$(hdparm -I "$d" 2>/dev/null | tr -s '\t\n ' ' ; ')

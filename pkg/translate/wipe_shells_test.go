@@ -134,7 +134,7 @@ func TestWipeRefusedInShells(t *testing.T) {
 		"secure nvme shared":   {mode: capi.WipeSecure, disk: func(d *benchDisk) { d.name = "nvme0n1" }, bench: func(b *bench) { b.disk(benchDisk{name: "nvme0n2", bytes: 2 << 20}) }, reason: "reason=secure-shared"},
 		"secure nvme unspoken": {mode: capi.WipeSecure, disk: func(d *benchDisk) { d.name = "nvme0n1" }, bench: func(b *bench) { b.disk(benchDisk{name: "nvme0n2", bytes: 2 << 20}); controller("oacs : 0x2")(b) }, reason: "reason=secure-shared"},
 	} {
-		onShells(t, name, func(t *testing.T, b *bench) {
+		on(t, name, func(t *testing.T, b *bench) {
 			if tt.bench != nil && b.busybox && strings.Contains(name, "write") {
 				t.Skip("busybox's own mkfifo always works")
 			}
@@ -169,7 +169,7 @@ func TestWipeRefusedInShells(t *testing.T) {
 			if calls := b.calls(); strings.Contains(calls, "wipefs -a") || strings.Contains(calls, "--setro") || strings.Contains(calls, "set-pass") || strings.Contains(calls, "format") || strings.Contains(calls, "blkdiscard -f") {
 				t.Errorf("something was done:\n%s", calls)
 			}
-		})
+		}, "dash", "busybox")
 	}
 }
 
@@ -230,7 +230,7 @@ func TestWipeNotProvedInShells(t *testing.T) {
 		}, "only 0 are zero"},
 		"a strange sha256sum": {capi.WipeQuick, func(b *bench) { b.program("sha256sum", "echo 0123 -") }, "digest"},
 	} {
-		onShells(t, name, func(t *testing.T, b *bench) {
+		on(t, name, func(t *testing.T, b *bench) {
 			if b.busybox && (strings.HasPrefix(name, "no ")) {
 				t.Skip("busybox runs its own")
 			}
@@ -246,7 +246,7 @@ func TestWipeNotProvedInShells(t *testing.T) {
 			if e := l.Entries[len(l.Entries)-1]; name != "a strange sha256sum" && (l.State != wire.StateFailed || strings.Contains(e.Entry, "capplunder-wipe-ok") || !strings.Contains(e.Entry, "capplunder-wipe-failed")) {
 				t.Errorf("%+v", e)
 			}
-		})
+		}, "dash", "busybox")
 	}
 }
 
