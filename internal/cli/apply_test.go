@@ -64,12 +64,34 @@ func TestLimitsReachTheEngine(t *testing.T) {
 // Commands to go on with are about the same cluster, and init gets no flags of others.
 func TestNextCommandsNameTheCluster(t *testing.T) {
 	streams, _, errOut := ui.Test("", false)
-	f := newFactory(strings.Fields("get machines --kubeconfig k --context c --url https://x"), streams, nil)
-	f.place, f.cluster = " --url https://x --kubeconfig k --context c", " --kubeconfig k --context c"
-	f.printError(nextError{nextError{&notConfirmedError{message: "no"}, "capplunder init"}, "capplunder get machines -A"})
+	f := newFactory(strings.Fields("get machines --kubeconfig k --context c --url https://x -p file"), streams, nil)
+	cmd := newRootCmd(f)
+	machines, _, err := cmd.Find([]string{"get", "machines"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := machines.ParseFlags(f.args[2:]); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.setUp(machines); err != nil {
+		t.Fatal(err)
+	}
+	err = &notConfirmedError{message: "no"}
+	for _, next := range []string{
+		"kubectl get nodes",
+		"capplunder delete machine a -p file --url=https://x    # again",
+		"capplunder delete cluster c -n default    # with all its machines",
+		"capplunder init", "capplunder get machines -A",
+	} {
+		err = nextError{err, next}
+	}
+	f.printError(err)
 	want := `error: no
-next: capplunder get machines -A --url https://x --kubeconfig k --context c
-next: capplunder init --kubeconfig k --context c
+next: capplunder get machines -A --plunder-config file --url https://x --context c --kubeconfig k
+next: capplunder init --context c --kubeconfig k
+next: capplunder delete cluster c -n default --plunder-config file --url https://x --context c --kubeconfig k    # with all its machines
+next: capplunder delete machine a -p file --url=https://x --context c --kubeconfig k    # again
+next: kubectl get nodes
 `
 	if d := cmp.Diff(want, errOut.String()); d != "" {
 		t.Errorf("(-want +got):\n%s", d)

@@ -201,10 +201,14 @@ func refusals(p apply.Preview) error {
 	return errors.Join(errs...)
 }
 
-// reason is d.Reason without what the row of a table says anyway.
+// reason is d.Reason without what the row of a table says anyway: the machine, and a step.
 func reason(d apply.Doomed) string {
 	text := strings.TrimPrefix(d.Reason, fmt.Sprintf("Machine %s: ", d.Record.Key))
-	return strings.TrimPrefix(text, string(event.StepIdentity)+": ")
+	step, why, found := strings.Cut(text, ": ")
+	if found && slices.Contains([]event.Step{event.StepIdentity, event.StepDrain}, event.Step(step)) {
+		return why
+	}
+	return text
 }
 
 // printDeleted names what is gone; the rest has an error.

@@ -207,16 +207,36 @@ func (f *factory) printError(err error) {
 		commands = []string{again + " --lock-timeout 1h    # waits for it"}
 	}
 	for _, next := range commands {
-		// A command to look around is about the same place.
-		switch {
-		case strings.HasPrefix(next, again):
-		case strings.HasPrefix(next, name+" get "):
-			next += f.place
-		case strings.HasPrefix(next, name+" init"):
-			next += f.cluster
-		}
-		console.Linef("next: %s", next)
+		console.Linef("next: %s", f.inPlace(next, again))
 	}
+}
+
+// inPlace adds to a command which server and store are meant, where it does not say so.
+func (f *factory) inPlace(next, again string) string {
+	command, remark, remarked := strings.Cut(next, "    # ")
+	words := strings.Fields(command)
+	about := func(string) bool { return false }
+	switch {
+	case strings.HasPrefix(next, again), len(words) < 2 || words[0] != name, slices.Contains(words, "--help"):
+	case slices.ContainsFunc(words, func(w string) bool {
+		return slices.Contains([]string{"get", "delete", "destroy", "protect", "unprotect"}, w)
+	}):
+		about = func(string) bool { return true }
+	case words[1] == "init":
+		about = ofCluster
+	}
+	for _, fl := range f.placeFlags {
+		said := slices.ContainsFunc(words, func(w string) bool {
+			return w == "--"+fl.name || strings.HasPrefix(w, "--"+fl.name+"=") || fl.short != "" && strings.HasPrefix(w, "-"+fl.short)
+		})
+		if about(fl.name) && !said {
+			command += fl.text
+		}
+	}
+	if remarked {
+		command += "    # " + remark
+	}
+	return command
 }
 
 // maxNext keeps a run with many failed machines from a page of commands.

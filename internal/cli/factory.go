@@ -25,8 +25,10 @@ type factory struct {
 	opts globals
 
 	// place are the flags, given by hand, that say which server and store are meant:
-	// " --simulate --state-dir x". cluster are those of them about the Kubernetes cluster.
+	// " --simulate --state-dir x". cluster are those of them about the Kubernetes cluster,
+	// placeFlags are all, one by one.
 	place, cluster string
+	placeFlags     []placeFlag
 	// opened is the store, once a command asked for it.
 	opened *opened
 	// typed is what a person types, once something was asked.
@@ -41,6 +43,12 @@ func newFactory(args []string, streams *ui.IOStreams, environ []string) *factory
 
 func (f *factory) getenv(key string) string { return f.env[key] }
 
+// placeFlag is a flag that says which server or store is meant.
+type placeFlag struct{ name, short, text string }
+
+// ofCluster reports whether a flag says which Kubernetes cluster is meant.
+func ofCluster(flag string) bool { return flag == "kubeconfig" || flag == "context" }
+
 // simulatedPrefix marks every line for people of a simulated run.
 const simulatedPrefix = "[simulated] "
 
@@ -49,17 +57,31 @@ func (f *factory) setUp(cmd *cobra.Command) error {
 	if err := f.resolve(cmd); err != nil {
 		return err
 	}
+	f.place, f.cluster, f.placeFlags = "", "", nil
 	cmd.Flags().Visit(func(fl *pflag.Flag) {
 		switch fl.Name {
 		case "simulate", "insecure-http":
-			f.place += " --" + fl.Name
-		case "plunder-config", "plunder-secret", "url", "state-dir", "store", "config":
-			f.place += " --" + fl.Name + " " + shellWord(fl.Value.String())
-		case "kubeconfig", "context":
-			f.cluster += " --" + fl.Name + " " + shellWord(fl.Value.String())
+			f.placeFlags = append(f.placeFlags, placeFlag{fl.Name, fl.Shorthand, " --" + fl.Name})
+		case "plunder-config", "plunder-secret", "url", "state-dir", "store", "config", "kubeconfig", "context":
+			f.placeFlags = append(f.placeFlags, placeFlag{fl.Name, fl.Shorthand, " --" + fl.Name + " " + shellWord(fl.Value.String())})
 		}
 	})
-	f.place += f.cluster
+	// Those of the Kubernetes cluster come last.
+	slices.SortStableFunc(f.placeFlags, func(a, b placeFlag) int {
+		switch {
+		case ofCluster(a.name) == ofCluster(b.name):
+			return 0
+		case ofCluster(b.name):
+			return -1
+		}
+		return 1
+	})
+	for _, fl := range f.placeFlags {
+		f.place += fl.text
+		if ofCluster(fl.name) {
+			f.cluster += fl.text
+		}
+	}
 	if f.opts.noColor {
 		f.io.NoColor()
 	}

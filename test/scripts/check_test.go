@@ -2,6 +2,7 @@ package scripts
 
 import (
 	"encoding/json"
+	"regexp"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -48,5 +49,35 @@ func prefixed(ts *testscript.TestScript, neg bool, args []string) {
 		if !strings.HasPrefix(line, args[1]) {
 			ts.Fatalf("line without %q: %q", args[1], line)
 		}
+	}
+}
+
+// before checks an order of lines: the last line of a file that matches the first
+// pattern comes before the first one that matches the second: before FILE PATTERN PATTERN
+func before(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: before FILE PATTERN PATTERN")
+	}
+	early, err := regexp.Compile(args[1])
+	ts.Check(err)
+	late, err := regexp.Compile(args[2])
+	ts.Check(err)
+	text := ts.ReadFile(args[0])
+	last, first := -1, -1
+	for i, line := range strings.Split(text, "\n") {
+		if early.MatchString(line) {
+			last = i
+		}
+		if first < 0 && late.MatchString(line) {
+			first = i
+		}
+	}
+	switch {
+	case last < 0:
+		ts.Fatalf("no line matches %q in\n%s", args[1], text)
+	case first < 0:
+		ts.Fatalf("no line matches %q in\n%s", args[2], text)
+	case last >= first:
+		ts.Fatalf("line %d matches %q, after line %d with %q in\n%s", last+1, args[1], first+1, args[2], text)
 	}
 }

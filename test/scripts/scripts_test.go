@@ -58,6 +58,7 @@ func TestScripts(t *testing.T) {
 			"waitfile":   waitFile,
 			"mixcert":    mixCert,
 			"jsonl":      jsonLines,
+			"before":     before,
 			"prefixed":   prefixed,
 			"kubernetes": kubernetes(t),
 		},
