@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,7 +22,7 @@ type rack struct {
 	t     *testing.T
 	world *host.World
 	hosts map[string]*host.Host
-	jobs  int
+	jobs  atomic.Int64
 }
 
 func newRack(t *testing.T) *rack {
@@ -45,8 +46,7 @@ func (r *rack) add(address, name string, change ...func(*host.Config)) *host.Hos
 }
 
 func (r *rack) job() string {
-	r.jobs++
-	return fmt.Sprintf("job%d", r.jobs)
+	return fmt.Sprintf("job%d", r.jobs.Add(1))
 }
 
 func (r *rack) target(address string) translate.Target {

@@ -617,7 +617,7 @@ func TestKubectl(t *testing.T) {
 			`kubectl patch node host-10 -p '{"spec":{"providerID":"plunder://y"}}'`: `may not change providerID except from "" to valid`,
 			`kubectl patch node nobody -p '{"spec":{"providerID":"plunder://y"}}'`:  "not found",
 			`kubectl patch node host-10 -p '{"spec":{"unschedulable":true}}'`:       "only knows patches",
-			`kubectl get services`: "does not know",
+			`kubectl get services`:                                           "does not know",
 			`kubectl delete secret bootstrap-token-abcdef`:                   "not found", // in another namespace
 			`kubectl get nodes -o custom-columns=N`:                          "unexpected custom-columns spec",
 			`kubectl get nodes -o frob`:                                      "unable to match a printer",
