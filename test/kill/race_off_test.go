@@ -2,5 +2,5 @@
 
 package kill
 
-// every is how much of a long list of places is left out: nothing.
+// every is which places of a long list are tried: all.
 const every = 1
