@@ -45,12 +45,21 @@ func mishaps() []mishap {
 	}
 	return []mishap{
 		{name: "stranger at the address", do: fault("ssh", simulator.KindStranger, 0, 0), stays: true},
+		{name: "stranger who leaves", do: func(r *rack, v capi.Record) { r.sim.Stranger(v.Address, true) }, over: func(r *rack, v capi.Record) { r.sim.Stranger(v.Address, false) }},
 		{name: "another disk", do: func(r *rack, v capi.Record) { r.sim.SwapDisk(v.MAC, "sda") }, stays: true},
 		{name: "host down", do: func(r *rack, v capi.Record) { r.sim.PowerOff(v.MAC) }},
 		{name: "host reset", do: func(r *rack, v capi.Record) { r.sim.Reset(v.MAC) }},
 		{name: "SSH refused", do: fault("ssh", simulator.KindRefuse, 0, 0)},
 		{name: "SSH swallowed", do: fault("ssh", simulator.KindLose, 3, 0)},
 		{name: "session lost", do: fault("action:wipe.erase", simulator.KindHang, 1, time.Second)},
+		{name: "session lost, the wipe goes on", do: fault("action:wipe.erase", simulator.KindLose, 1, time.Second)},
+		{name: "reset while it is wiped", do: fault("action:wipe.erase", simulator.KindReset, 1, 200*time.Millisecond)},
+		{name: "power lost while it is wiped", do: fault("action:wipe.erase", simulator.KindDie, 1, 200*time.Millisecond)},
+		{name: "server restarted while it is wiped", do: fault("action:wipe.erase", simulator.KindCrash, 1, 200*time.Millisecond)},
+		{name: "disk swapped under the wipe", do: fault("action:wipe.erase", simulator.KindSwap, 1, 0), stays: true},
+		{name: "lying disk", do: fault("disk:*", simulator.KindLose, 0, 0)},
+		{name: "disk that lies about its beginning", do: fault("disk:sda@0+1M", simulator.KindLose, 0, 0)},
+		{name: "I/O errors", do: fault("disk:*", simulator.KindFail, 0, 0)},
 		{name: "server restarted", do: func(r *rack, _ capi.Record) { r.sim.Crash(5 * time.Second) }},
 		{name: "server away for a while", do: func(r *rack, _ capi.Record) { r.sim.Crash(4 * time.Minute) }, over: func(*rack, capi.Record) { time.Sleep(3 * time.Minute) }},
 		{name: "dd fails", do: fault("run:dd", simulator.KindFail, 0, 0)},
@@ -172,6 +181,7 @@ func wayBack(ctx context.Context, r *rack, m mishap, when string, last bool) {
 		r.t.Errorf("it took %s", took)
 	}
 	r.safe(victim, err)
+	r.t.Logf("first run: %v", err)
 	r.heal()
 	if m.over != nil {
 		m.over(r, victim)
@@ -179,6 +189,7 @@ func wayBack(ctx context.Context, r *rack, m mishap, when string, last bool) {
 	if err != nil {
 		_, err = r.giveBack(ctx, victim, "never", nil)
 		r.safe(victim, err)
+		r.t.Logf("second run: %v", err)
 		var safety *apply.SafetyError
 		var conflict *wire.ConflictError
 		switch {
@@ -188,6 +199,9 @@ func wayBack(ctx context.Context, r *rack, m mishap, when string, last bool) {
 		case !m.stays && r.record(victim.Name).Reason != "Dirty":
 			r.t.Errorf("the second run refused: %v", err)
 		}
+	}
+	if !strings.Contains(m.name, "given to somebody else") {
+		r.notInstalledAgain(victim)
 	}
 	if now := r.box(other.MAC); now.Installs != otherBox.Installs || now.Wiped || now.Boots != otherBox.Boots {
 		r.t.Errorf("the other machine was touched: %+v, then %+v", otherBox, now)
@@ -275,8 +289,20 @@ func (r *rack) safe(victim capi.Record, err error) {
 	if rec.Dirty && (rec.Phase != capi.PhaseDeleting || rec.Reason != "Dirty" || rec.Message == "") {
 		r.t.Errorf("dirty, and not said so: %+v", rec)
 	}
-	if box.Installs > 1 && box.HostName == victim.HostName {
-		r.t.Errorf("it was installed again: %+v", box)
+}
+
+// notInstalledAgain checks that the machine has booted an installer once, whatever
+// happened to it.
+func (r *rack) notInstalledAgain(victim capi.Record) {
+	r.t.Helper()
+	n := 0
+	for _, b := range r.sim.BootLog(victim.MAC) {
+		if b.Told == simulator.ToldInstaller {
+			n += b.Times
+		}
+	}
+	if n != 1 {
+		r.t.Errorf("it booted an installer %d times: %+v", n, r.sim.BootLog(victim.MAC))
 	}
 }
 
