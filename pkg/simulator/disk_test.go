@@ -21,18 +21,18 @@ const (
 
 func TestDiskFaults(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                                         "0new+NEW",
-		"worker/disk:sda=lose":                     "0",
-		"worker/disk:*=lose":                       "0",
-		"controlplane/disk:sda=lose":               "0new+NEW",
-		"worker/disk:sdb=lose":                     "0new+NEW",
-		"worker/disk:/dev/sda@3000K+1M=lose":       "0NEW",
-		"worker/disk:sda@3072000+1=lose":           "0ew+NEW",
-		"worker/disk:sda@4M+1T=lose":               "0new+",
-		"worker/disk:sda=fail":                     "1",
-		"worker/disk:sda@4M+1M=fail,skip=1,times=1":       "1new+",
-		"worker/run:dd of=/dev/sda=lose":           "0",
-		"worker/run:dd of=/dev/sda seek=9000=lose": "0new+",
+		"":                                          "0new+NEW",
+		"worker/disk:sda=lose":                      "0",
+		"worker/disk:*=lose":                        "0",
+		"controlplane/disk:sda=lose":                "0new+NEW",
+		"worker/disk:sdb=lose":                      "0new+NEW",
+		"worker/disk:/dev/sda@3000K+1M=lose":        "0NEW",
+		"worker/disk:sda@3072000+1=lose":            "0ew+NEW",
+		"worker/disk:sda@4M+1T=lose":                "0new+",
+		"worker/disk:sda=fail":                      "1",
+		"worker/disk:sda@4M+1M=fail,skip=1,times=1": "1new+",
+		"worker/run:dd of=/dev/sda=lose":            "0",
+		"worker/run:dd of=/dev/sda seek=9000=lose":  "0new+",
 	} {
 		t.Run(text, func(t *testing.T) {
 			cfg := Config{}

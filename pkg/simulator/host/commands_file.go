@@ -658,11 +658,20 @@ func cmdSha256sum(c *call) int {
 		files = []string{"-"}
 	}
 	for _, f := range files {
-		b, status := c.input([]string{f})
-		if status != 0 {
-			return status
+		r := c.in
+		if f != "-" {
+			var err error
+			if r, err = c.h.fs.reader(c.ctx, c.who(), c.path(f)); err != nil {
+				return c.fileError(f, err)
+			}
 		}
-		c.printf("%x  %s\n", sha256.Sum256(b), f)
+		sum := sha256.New()
+		if r != nil {
+			if _, err := io.Copy(sum, r); err != nil {
+				return c.fail(1, "%s: %s", f, errText(err))
+			}
+		}
+		c.printf("%x  %s\n", sum.Sum(nil), f)
 	}
 	return 0
 }
