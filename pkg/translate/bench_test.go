@@ -39,13 +39,13 @@ var benchPrograms = []string{"sh", "cat", "dd", "tr", "wc", "sleep", "mkfifo", "
 
 // onShells runs a test on every shell there is: bash and dash with the programs of this
 // machine, busybox with its own.
-func onShells(t *testing.T, name string, f func(t *testing.T, b *bench)) {
+func onShells(t *testing.T, name string, f func(b *bench)) {
 	t.Helper()
 	on(t, name, f, "dash", "bash", "busybox")
 }
 
 // on is onShells with some of them, for what does not depend on the shell.
-func on(t *testing.T, name string, f func(t *testing.T, b *bench), shells ...string) {
+func on(t *testing.T, name string, f func(b *bench), shells ...string) {
 	t.Helper()
 	for _, shell := range shells {
 		t.Run(name+" "+shell, func(t *testing.T) {
@@ -54,7 +54,7 @@ func on(t *testing.T, name string, f func(t *testing.T, b *bench), shells ...str
 				t.Skip(err)
 			}
 			t.Parallel()
-			f(t, newBench(t, path, shell == "busybox"))
+			f(newBench(t, path, shell == "busybox"))
 		})
 	}
 }
@@ -67,7 +67,7 @@ func newBench(t *testing.T, path string, busybox bool) *bench {
 	if _, err := os.Stat(parent); err != nil {
 		parent = ""
 	}
-	dir, err := os.MkdirTemp(parent, "bench")
+	dir, err := os.MkdirTemp(parent, "bench") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -85,7 +85,8 @@ case $4 in */sda) echo DEVNAME=x; echo PTUUID=y; echo PTTYPE=gpt;; */sda1) echo 
 			ddThat("if=/dev/sdb", "exit 1")(b)
 		}, map[string]string{"/dev/sda": "gpt,ext4,LVM2_member", "/dev/nvme0n1": "dos,linux_raid_member", "/dev/vda": "swap,btrfs", "/dev/sdb": "?"}, 0},
 	} {
-		onShells(t, name, func(t *testing.T, b *bench) {
+		onShells(t, name, func(b *bench) {
+			t := b.t
 			furnish(b)
 			tt.bench(b)
 			uid := map[bool]int{true: 1000}[tt.sudo > 0]
@@ -126,7 +127,8 @@ case $4 in */sda) echo DEVNAME=x; echo PTUUID=y; echo PTTYPE=gpt;; */sda1) echo 
 
 // A host without /sys and /proc, as ESXi, is said to be that.
 func TestProbeOfESXi(t *testing.T) {
-	onShells(t, "esxi", func(t *testing.T, b *bench) {
+	onShells(t, "esxi", func(b *bench) {
+		t := b.t
 		b.program("uname", `case $1 in -s) echo VMkernel;; *) echo x;; esac`)
 		for _, gone := range []string{"/proc", "/sys", "/run/udev"} {
 			if err := os.RemoveAll(b.path(gone)); err != nil {

@@ -63,7 +63,8 @@ func TestWipeInShells(t *testing.T) {
 		{capi.WipeSecure, "sda", []string{"hdparm --user-master u --security-set-pass capplunder /dev/sda", "hdparm --user-master u --security-erase-enhanced capplunder /dev/sda"}},
 		{capi.WipeSecure, "nvme0n1", []string{"nvme format /dev/nvme0n1 -s 1 --force"}},
 	} {
-		onShells(t, string(tt.mode)+" "+tt.disk, func(t *testing.T, b *bench) {
+		onShells(t, string(tt.mode)+" "+tt.disk, func(b *bench) {
+			t := b.t
 			tools(b)
 			d := sata()
 			d.name = tt.disk
@@ -134,7 +135,8 @@ func TestWipeRefusedInShells(t *testing.T) {
 		"secure nvme shared":   {mode: capi.WipeSecure, disk: func(d *benchDisk) { d.name = "nvme0n1" }, bench: func(b *bench) { b.disk(benchDisk{name: "nvme0n2", bytes: 2 << 20}) }, reason: "reason=secure-shared"},
 		"secure nvme unspoken": {mode: capi.WipeSecure, disk: func(d *benchDisk) { d.name = "nvme0n1" }, bench: func(b *bench) { b.disk(benchDisk{name: "nvme0n2", bytes: 2 << 20}); controller("oacs : 0x2")(b) }, reason: "reason=secure-shared"},
 	} {
-		on(t, name, func(t *testing.T, b *bench) {
+		on(t, name, func(b *bench) {
+			t := b.t
 			if tt.bench != nil && b.busybox && strings.Contains(name, "write") {
 				t.Skip("busybox's own mkfifo always works")
 			}
@@ -230,7 +232,8 @@ func TestWipeNotProvedInShells(t *testing.T) {
 		}, "only 0 are zero"},
 		"a strange sha256sum": {capi.WipeQuick, func(b *bench) { b.program("sha256sum", "echo 0123 -") }, "digest"},
 	} {
-		on(t, name, func(t *testing.T, b *bench) {
+		on(t, name, func(b *bench) {
+			t := b.t
 			if b.busybox && (strings.HasPrefix(name, "no ")) {
 				t.Skip("busybox runs its own")
 			}
@@ -260,7 +263,8 @@ func TestWipeWithLess(t *testing.T) {
 		"no O_DIRECT":                 {ddThat("direct", "exit 1"), "read=cached"},
 		"no O_DIRECT and no blockdev": {func(b *bench) { ddThat("direct", "exit 1")(b); b.without("blockdev") }, "read=cached"},
 	} {
-		onShells(t, name, func(t *testing.T, b *bench) {
+		onShells(t, name, func(b *bench) {
+			t := b.t
 			tools(b)
 			disk := b.disk(sata())
 			tt.bench(b)
@@ -285,7 +289,8 @@ func TestWipeWithLess(t *testing.T) {
 
 // TestWipeManyDisks: those with the system last, and the answer in the order's order.
 func TestWipeManyDisks(t *testing.T) {
-	onShells(t, "many", func(t *testing.T, b *bench) {
+	onShells(t, "many", func(b *bench) {
+		t := b.t
 		tools(b)
 		root := b.disk(sata())
 		root.Flags = "root,mounted"

@@ -71,10 +71,8 @@ func TestWipeOrders(t *testing.T) {
 		d := good
 		tt.change(&d)
 		m, err := translate.Wipe("job", benchTarget(), translate.WipeOrder{Disks: []capi.Disk{d}, Mode: tt.mode})
-		got := ""
-		if err != nil {
-			got = "error: " + err.Error()
-		} else {
+		got := fmt.Sprintf("error: %v", err)
+		if err == nil {
 			got = m.Deployments[0].Actions[1].Command
 		}
 		if !strings.Contains(got, tt.want) {
