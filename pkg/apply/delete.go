@@ -84,7 +84,7 @@ func (r *run) delete(ctx context.Context, b batch, opts DeleteOptions, shown Pre
 		m := r.victim(rec, opts)
 		m.knowType(cfg)
 		for i, d := range shown.Machines {
-			if d.Record.Key == rec.Key && d.Looked {
+			if d.Record.Key == rec.Key && (d.Looked || d.Fate == FateRefuse) {
 				m.shown = &shown.Machines[i]
 			}
 		}
@@ -152,7 +152,13 @@ func (m *machine) refused() error {
 			Next: fmt.Sprintf("capplunder delete machine %s -n %s --force-remove    # its disks keep their data", m.key.Name, m.key.Namespace),
 		}
 	}
-	return m.lastPlane()
+	if err := m.lastPlane(); err != nil {
+		return err
+	}
+	if m.shown != nil && m.shown.Fate == FateRefuse { // that is what was agreed to
+		return m.fail(&SafetyError{m.shown.Reason})
+	}
+	return nil
 }
 
 // knowType finds out what kind of system the machine was installed with.

@@ -280,6 +280,10 @@ func (r *rack) safe(victim capi.Record, err error) {
 		}
 		return
 	}
+	var refused *apply.SafetyError
+	if errors.As(err, &refused) && rec.Ready && rec.Phase != capi.PhaseDeleting && !box.Wiped {
+		return // refused before anything was begun
+	}
 	if !rec.Claimed() || rec.MAC != victim.MAC || rec.Ready {
 		r.t.Errorf("recorded as free or ready: %+v", rec)
 	}
