@@ -158,13 +158,24 @@ func (l *lab) clusters(ctx context.Context) ([]string, error) {
 	return names, err
 }
 
-// highlyAvailable makes a cluster with three control planes, and destroys it.
+// highlyAvailable makes a cluster with three control planes, takes one of them out and puts
+// another one in, and destroys it all.
 func (l *lab) highlyAvailable(ctx context.Context) error {
 	if err := l.apply(ctx, "3 control planes and 2 workers", "ha.yaml"); err != nil {
 		return err
 	}
-	m, err := l.recorded(ctx)
+	m, err := l.machine(ctx, "ha-cp-2")
 	if err != nil {
+		return err
+	}
+	if err := l.remove(ctx, "one of 3 control planes", m, "delete", "machine", "ha-cp-2"); err != nil {
+		return err
+	}
+	// The next one can join only where the member of the last one was taken out of etcd.
+	if err := l.apply(ctx, "another control plane", "ha.yaml"); err != nil {
+		return err
+	}
+	if m, err = l.recorded(ctx); err != nil {
 		return err
 	}
 	if err := l.remove(ctx, "3 control planes and 2 workers: destroy", m, "destroy", "--cluster", "loopback-ha"); err != nil {
