@@ -246,7 +246,9 @@ func TestWipeNotProvedInShells(t *testing.T) {
 			if err == nil || !done || got != nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "disk /dev/sda (naa.5000c500a1b2c3d4) was not proved") {
 				t.Errorf("done %v, err %v, want %s\n%+v", done, err, tt.want, l)
 			}
-			if e := l.Entries[len(l.Entries)-1]; name != "a strange sha256sum" && (l.State != wire.StateFailed || strings.Contains(e.Entry, "capplunder-wipe-ok") || !strings.Contains(e.Entry, "capplunder-wipe-failed")) {
+			if name == "a strange sha256sum" {
+				b.awaitReset() // the zeros were counted: only the digest is not believed
+			} else if e := l.Entries[len(l.Entries)-1]; l.State != wire.StateFailed || strings.Contains(e.Entry, "capplunder-wipe-ok") || !strings.Contains(e.Entry, "capplunder-wipe-failed") {
 				t.Errorf("%+v", e)
 			}
 		}, "dash", "busybox")
