@@ -194,9 +194,14 @@ func (m *machine) remove(ctx context.Context) error {
 		}
 	}
 	m.partOnce.Do(func() { close(m.parted) })
-	said := "wiped"
-	if m.rec.WipedAt.IsZero() {
-		said = "it was blank"
+	said := "it was blank"
+	if !m.rec.WipedAt.IsZero() {
+		said = "wiped"
+		if m.del.Wiped != nil {
+			if err := m.del.Wiped(m.rec.Clone()); err != nil {
+				return m.fail(err)
+			}
+		}
 	}
 	switch {
 	case m.reached(event.StepReturn):

@@ -17,7 +17,7 @@ import (
 	"github.com/plunder-app/capplunder/pkg/simulator"
 )
 
-var clusterC = capi.Key{Namespace: "default", Name: "c"} //nolint:gochecknoglobals // a constant
+var clusterC = capi.Key{Namespace: "default", Name: "c"}
 
 // destroy deletes the cluster c as a whole.
 func (r *rack) destroy(ctx context.Context, opts apply.DeleteOptions) (apply.Result, error) {

@@ -76,11 +76,6 @@ func (m *machine) inLoop(ctx context.Context) (own bool, err error) {
 // record.
 func (m *machine) forget(ctx context.Context, said string) error {
 	m.begin(event.StepForget)
-	if !m.rec.WipedAt.IsZero() && m.del.Wiped != nil {
-		if err := m.del.Wiped(m.rec.Clone()); err != nil {
-			return m.fail(err)
-		}
-	}
 	if m.rec.Claimed() {
 		err := wait.Until(ctx, m.limited("remove the deployment"), func(ctx context.Context) (string, error) {
 			return "", retryable(m.forgetOnServer(ctx))

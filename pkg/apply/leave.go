@@ -32,19 +32,17 @@ func (m *machine) leave(ctx context.Context) error {
 		return nil
 	}
 	m.begin(event.StepDrain)
-	ctx, cancel := wait.WithLimit(ctx, m.del.DrainTimeout+leaveLimit, "--drain-timeout")
-	defer cancel()
+	turn := m.part.turns
+	if m.rec.ControlPlane {
+		turn = m.part.one
+	}
 	said := ""
-	work := func() (err error) {
+	err := turn.do(ctx, func() (err error) {
+		ctx, cancel := wait.WithLimit(ctx, m.del.DrainTimeout+leaveLimit, "--drain-timeout")
+		defer cancel()
 		said, err = m.takeOut(ctx)
 		return err
-	}
-	var err error
-	if m.rec.ControlPlane {
-		err = m.part.one.do(ctx, work)
-	} else {
-		err = work()
-	}
+	})
 	if err == nil {
 		err = m.save(ctx, func(rec *capi.Record) { rec.Step = string(event.StepDrain) })
 	}
@@ -114,7 +112,9 @@ func (m *machine) warn(message string) {
 // askPlanes asks the control planes that stay, one after the other, until one answers.
 func (m *machine) askPlanes(ctx context.Context) (v translate.ClusterView, plane capi.Record, err error) {
 	err = errNoPlane
-	for _, plane = range m.part.planes {
+	planes := m.part.planes
+	first := m.nth % len(planes) // so that they share the work
+	for _, plane = range slices.Concat(planes[first:], planes[:first]) {
 		m.observe("asking control plane Machine " + plane.Key.String())
 		var done bool
 		l, id, jobErr := m.planeJob(ctx, plane, translate.LookMap)
@@ -137,13 +137,7 @@ func (m *machine) keepsQuorum(v translate.ClusterView) error {
 	if !m.rec.ControlPlane || m.del.ForceQuorum {
 		return nil
 	}
-	err := error(nil)
-	if v.MembersKnown {
-		err = translate.Quorum(v, m.rec.Address)
-	} else {
-		err = errors.New("which members its etcd has is not known")
-	}
-	if err != nil {
+	if err := translate.Quorum(v, m.rec.Address); err != nil {
 		return &SafetyError{fmt.Sprintf("Cluster %s: %v; nothing was done (--force-quorum deletes it all the same)", m.part.key, err)}
 	}
 	return nil

@@ -43,6 +43,7 @@ type machine struct {
 	deleting bool
 	del      DeleteOptions
 	part     *parting    // what its cluster is left with
+	nth      int         // of the workers that go
 	shown    *Doomed     // what somebody agreed to, if the host had answered or the machine was refused
 	chosen   []capi.Disk // to be wiped
 	// parted is closed once a machine that is deleted is wiped, or is known to stay.

@@ -23,6 +23,9 @@ type parting struct {
 	planes, stays []capi.Record
 	workers       []*machine // that go
 	one           limiter    // control planes leave one at a time
+	// turns are for workers: one for each control plane that is asked, which works on one
+	// thing at a time, so that nobody's limit runs while it waits for others.
+	turns limiter
 }
 
 // part finds out, for the machines of the run that are being deleted, what stays of
@@ -54,11 +57,13 @@ func (r *run) part(ctx context.Context, whole []capi.Key) error {
 		if p == nil {
 			p = &parting{key: key, one: make(limiter, 1)}
 			p.staying(records, going)
+			p.turns = make(limiter, max(1, len(p.planes)))
 			p.ending = len(p.stays) == 0 || slices.Contains(whole, key)
 			parts[key] = p
 		}
 		m.part = p
 		if !m.rec.ControlPlane {
+			m.nth = len(p.workers)
 			p.workers = append(p.workers, m)
 		}
 	}
@@ -160,9 +165,12 @@ func (r *run) condemnClusters(ctx context.Context, clusters []capi.Key) error {
 			r.emit(event.Event{Type: event.Info, Message: fmt.Sprintf("Cluster %s: %s", key, seen)})
 		}
 		spec := r.spec("begin the deletion", observe)
-		spec.Object, spec.Limit = "Cluster "+key.String(), saveLimit
+		spec.Object, spec.Limit, spec.LimitName = "Cluster "+key.String(), r.opts.WipeTimeout, "--wipe-timeout"
 		err := wait.Until(ctx, spec, func(ctx context.Context) (string, error) {
-			_, _, err := r.store.CondemnCluster(ctx, key)
+			done, seen, err := r.store.CondemnCluster(ctx, key)
+			if err == nil && !done {
+				return seen, wait.Pending(nil)
+			}
 			return "", retryable(err)
 		})
 		if err != nil {

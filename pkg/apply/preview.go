@@ -98,14 +98,14 @@ func (e *Engine) preview(ctx context.Context, b batch, opts DeleteOptions) (Prev
 		return p, nil
 	}
 	e.emit(event.Event{Type: event.Info, Message: fmt.Sprintf("looking at the disks of %s", machineCount(len(looks)))})
-	ctx, cancel := wait.WithLimit(ctx, lookLimit, "")
+	lookCtx, cancel := wait.WithLimit(ctx, lookLimit, "")
 	defer cancel()
 	var wg sync.WaitGroup
 	for _, i := range looks {
-		wg.Go(func() { r.machines[i].lookAt(ctx, &p.Machines[i]) })
+		wg.Go(func() { r.machines[i].lookAt(lookCtx, &p.Machines[i]) })
 	}
 	wg.Wait()
-	return p, context.Cause(r.base)
+	return p, context.Cause(ctx)
 }
 
 // fate says what would become of the machine, as far as its record tells.

@@ -89,7 +89,7 @@ func mishaps() []mishap {
 
 // moments are when a mishap happens: before the run, when a step begins, while the disk
 // is being written, and when a step is done.
-var moments = []string{"before", "identity", "release", "wipe", "wipe+100ms", "wipe+1s", "wipe+3s", "wiped", "return", "forget"} //nolint:gochecknoglobals // a constant
+var moments = []string{"before", "identity", "release", "wipe", "wipe+100ms", "wipe+1s", "wipe+3s", "wiped", "return", "forget"}
 
 func dashed(s string) string { return strings.NewReplacer(":", "-", ".", "-").Replace(s) }
 
@@ -234,7 +234,8 @@ func (r *rack) giveBack(ctx context.Context, victim capi.Record, when string, ha
 	step, after, _ := strings.Cut(when, "+")
 	engine := r.engineWith(func(e event.Event) {
 		begun := e.Type == event.Started && string(e.Step) == step
-		if !begun && !(when == "wiped" && e.Type == event.Done && e.Step == event.StepWipe) {
+		proved := when == "wiped" && e.Type == event.Done && e.Step == event.StepWipe
+		if !begun && !proved {
 			return
 		}
 		once.Do(func() {

@@ -63,14 +63,14 @@ type File struct {
 // the first machine is added, but that it can be, and that the key signs, has been tried.
 func Open(path string, o Options) (*File, error) {
 	refuse := func(err error) (*File, error) { return nil, &RefusedError{File: path, Reason: err} }
-	real, err := resolve(path)
+	target, err := resolve(path)
 	if err != nil {
 		return refuse(err)
 	}
-	f := &File{path: real, opts: o, receipt: Receipt{
+	f := &File{path: target, opts: o, receipt: Receipt{
 		APIVersion: APIVersion, Kind: Kind, Tool: o.Tool, Simulated: o.Simulated, Server: o.Server, RunIDs: []string{}, Machines: []Machine{},
 	}}
-	if f.lock, err = lock(real + lockSuffix); err != nil {
+	if f.lock, err = lock(target + lockSuffix); err != nil {
 		return refuse(err)
 	}
 	if err := f.begin(); err != nil {

@@ -10,13 +10,13 @@ import (
 )
 
 // public is a public key as a line of a file, always the same for a number.
-func public(t testing.TB, n byte) (ssh.PublicKey, string) {
-	t.Helper()
+func public(tb testing.TB, n byte) (ssh.PublicKey, string) {
+	tb.Helper()
 	seed := make([]byte, ed25519.SeedSize)
 	seed[0] = n
 	k, err := ssh.NewSignerFromKey(ed25519.NewKeyFromSeed(seed))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return k.PublicKey(), strings.TrimSpace(string(ssh.MarshalAuthorizedKey(k.PublicKey())))
 }

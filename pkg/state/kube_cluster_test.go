@@ -187,7 +187,7 @@ func TestKubeDeleteClusterManaged(t *testing.T) {
 	// What is protected is protected from the manager, too, as far as it is ours to say.
 	cp, worker := capi.Key{Namespace: ns, Name: "cp"}, capi.Key{Namespace: ns, Name: "worker"}
 	must(t, k.Protect(t.Context(), cp, true))
-	if on := object(live(t, k, k.machines(), ns, "cp")).text("metadata", "annotations", capi.AnnotationProtected); on != "" {
+	if on := live(t, k, k.machines(), ns, "cp").text("metadata", "annotations", capi.AnnotationProtected); on != "" {
 		t.Errorf("the manager's Machine was written: %q", on)
 	}
 	if _, _, err := k.CondemnCluster(t.Context(), c); !errors.Is(err, capi.ErrProtected) {

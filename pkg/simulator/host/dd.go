@@ -80,7 +80,7 @@ func cmdDd(c *call) int {
 	}
 	j, bad := ddOperands(c.args[1:])
 	if bad != nil {
-		return c.fail(1, bad[0].(string), bad[1:]...) //nolint:forcetypeassert // ddOperands puts it there
+		return c.fail(1, bad[0].(string), bad[1:]...) //nolint:errcheck,forcetypeassert // ddOperands puts it there
 	}
 	in, status := c.ddInput(j)
 	if status != 0 {

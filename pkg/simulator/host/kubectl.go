@@ -243,7 +243,8 @@ func (k *kubectl) show(kind string, objects []map[string]any, alone bool, format
 		table(objects)
 	case "name":
 		for _, o := range objects {
-			k.printf("%s/%s\n", kind, o["metadata"].(map[string]any)["name"])
+			metadata, _ := o["metadata"].(map[string]any)
+			k.printf("%s/%s\n", kind, metadata["name"])
 		}
 	case "json":
 		b, err := json.MarshalIndent(whole, "", "    ")

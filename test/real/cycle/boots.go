@@ -53,7 +53,7 @@ func (l *lab) boots() ([]boot, error) {
 	for r := bufio.NewReader(f); ; {
 		line, err := r.ReadBytes('\n')
 		if err != nil {
-			return all, nil //nolint:nilerr // the end
+			return all, nil // the end
 		}
 		var b boot
 		if err := json.Unmarshal(line, &b); err != nil {

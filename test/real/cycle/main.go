@@ -79,7 +79,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err := l.start(ctx); err != nil {
 		return err
 	}
-	random := rand.New(rand.NewPCG(o.Seed, 0))
+	random := rand.New(rand.NewPCG(o.Seed, 0)) //nolint:gosec // to be repeated by its seed
 	for part := range strings.SplitSeq(o.Parts, ",") {
 		err := map[string]func() error{
 			"rounds": func() error { return l.rounds(ctx) },
@@ -108,8 +108,8 @@ func inside(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	runtime.LockOSThread() // Pdeathsig is about this thread
-	cmd := exec.CommandContext(ctx, self, args...)
+	runtime.LockOSThread()                         // Pdeathsig is about this thread
+	cmd := exec.CommandContext(ctx, self, args...) //nolint:gosec // this program itself
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }

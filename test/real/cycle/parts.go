@@ -184,7 +184,7 @@ func (l *lab) highlyAvailable(ctx context.Context) error {
 	return l.nothing(ctx, "loopback-ha")
 }
 
-// kills kills deletes of two machines at random moments, and runs them again.
+// kills ends deletes of two machines at random moments, and runs them again.
 func (l *lab) kills(ctx context.Context, random *rand.Rand) error {
 	undisturbed := time.Duration(0)
 	for n := range l.Kills + 1 {

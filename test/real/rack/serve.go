@@ -122,7 +122,7 @@ func (r *rack) machine(ctx context.Context, seed int64, mac net.HardwareAddr) er
 	for ctx.Err() == nil {
 		b, d, err := netboot(ctx, r.DHCP, mac)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the end of the rack, not of the machine
 		}
 		b.Wiped, seen = r.wiped(b.MAC, seen)
 		if err := r.boots.add(b); err != nil {
