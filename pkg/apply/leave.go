@@ -153,7 +153,7 @@ func (m *machine) drain(ctx context.Context, plane capi.Record, node string) err
 	}
 	if err != nil {
 		return &MachineError{
-			Key: m.key, Step: event.StepDrain, Err: fmt.Errorf("drain node %s: %w; it is cordoned, nothing was wiped", node, err),
+			Key: m.key, Step: event.StepDrain, Err: fmt.Errorf("drain node %s: %w; nothing was wiped", node, err),
 			Next: m.run.opts.Resume + " --skip-drain    # deletes it all the same",
 		}
 	}

@@ -72,10 +72,15 @@ func ChooseDisks(choice string, seen, recorded []capi.Disk) ([]capi.Disk, error)
 
 // untouchable says why a disk is never wiped, or "".
 func untouchable(d capi.Disk) string {
-	for flag, why := range map[string]string{"ro": "read-only", "removable": "removable", "usb": "on USB", "remote": "remote"} {
-		if d.Has(flag) {
-			return why
-		}
+	switch {
+	case d.Has("ro"):
+		return "read-only"
+	case d.Has("usb"):
+		return "on USB"
+	case d.Has("removable"):
+		return "removable"
+	case d.Has("remote"):
+		return "remote"
 	}
 	return ""
 }
