@@ -54,7 +54,7 @@ func (o *deletion) addFlags(cmd *cobra.Command) {
 	fs.BoolVar(&o.dryRun, "dry-run", false, "show what would be wiped and done: hosts are looked at, nothing is changed")
 	fs.BoolVar(&o.engine.ForceRemove, "force-remove", false, "drop machines whose hosts no longer answer, without a wipe: their disks keep their data")
 	fs.BoolVar(&o.engine.ForceQuorum, "force-quorum", false, "take control planes away even where the rest of etcd has no majority: the cluster may be lost")
-	fs.BoolVar(&o.engine.SkipDrain, "skip-drain", false, "do not move pods away, nor tell the cluster that its nodes go")
+	fs.BoolVar(&o.engine.SkipDrain, "skip-drain", false, "delete nodes with the pods that run on them, instead of moving those away first")
 	fs.BoolVar(&o.engine.NoWait, "no-wait", false, "do not wait until plunder sees wiped machines boot")
 	fs.StringVar(&o.engine.Disk, "disk", capi.DisksInstalled, "`which` disks to wipe: installed (those that hold the system), all-internal, or a device beside the system's (/dev/sdb)")
 	fs.StringVar((*string)(&o.engine.Mode), "wipe", string(capi.WipeQuick), "`how` to wipe: quick, zero, discard or secure")
@@ -88,8 +88,6 @@ func (o *deletion) check(cmd *cobra.Command) error {
 		return usagef(cmd, "--wipe %q: want one of %v", string(o.engine.Mode), capi.WipeModes())
 	case o.receiptKey != "" && o.receipt == "":
 		return usagef(cmd, "--receipt-key goes with --receipt")
-	case o.engine.SkipDrain && o.engine.ForceQuorum:
-		return usagef(cmd, "--skip-drain and --force-quorum do not go together: without a drain no cluster is asked")
 	}
 	if o.engine.ForceRemove {
 		for _, flag := range []string{"disk", "wipe", "receipt"} {

@@ -120,7 +120,6 @@ func TestDeletionMistakes(t *testing.T) {
 		"delete machine a --force-remove --disk installed": "--disk means nothing",
 		"delete machine a --force-remove --receipt r":      "--receipt means nothing",
 		"delete machine a --receipt-key k":                 "--receipt-key goes with --receipt",
-		"delete machine a --skip-drain --force-quorum":     "do not go together",
 		"delete machine a --drain-timeout 0s":              "--drain-timeout",
 		"delete machine a --wipe-timeout -1s":              "--wipe-timeout",
 		"destroy":                                          "nothing to destroy",

@@ -334,7 +334,9 @@ func (r *run) announce() {
 			p.Role = capi.RoleControlPlane
 		}
 		if m.deleting {
-			wipes++
+			if m.refused() == nil {
+				wipes++
+			}
 			forced = forced || m.del.ForceRemove
 			p.Steps = m.removal()
 		} else {
