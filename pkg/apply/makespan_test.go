@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/plunder-app/capplunder/pkg/apply"
 	"github.com/plunder-app/capplunder/pkg/apply/event"
 	"github.com/plunder-app/capplunder/pkg/simulator"
 	"github.com/plunder-app/capplunder/pkg/translate"
@@ -71,5 +72,39 @@ func compare(t *testing.T, what string, few time.Duration, fewPosts int, hundred
 	}
 	if posts > 400 {
 		t.Errorf("%d POST /parlay are more than 4 a machine", posts)
+	}
+}
+
+// A destroyed cluster of a hundred takes hardly longer than one of two: its control plane
+// waits for the workers, who wait for nobody. Each machine is looked at before somebody
+// agrees, once more before it is wiped, and wiped: that is what the server is asked.
+func TestHundredWipesTakeAsLongAsTwo(t *testing.T) {
+	destroy := func(workers int) (took time.Duration, posts int) {
+		cfg := simulator.Config{Machines: workers + 1, BootLoop: time.Second, POSTCost: 2500 * time.Microsecond, CPUs: 2}
+		bubble(t, cfg, func(ctx context.Context, r *rack) {
+			r.opts.Concurrency = workers + 1
+			if _, err := r.apply(ctx, fleet(workers), skipKubernetes); err != nil {
+				t.Fatal(err)
+			}
+			r.sim.ForgetCalls()
+			began := time.Now()
+			res, err := r.destroy(ctx, apply.DeleteOptions{})
+			if err != nil || res.Counts.Deleted != workers+1 {
+				t.Fatalf("%d workers: %+v, %v", workers, res.Counts, err)
+			}
+			took, posts = time.Since(began), r.sim.Count("POST /parlay")
+		})
+		return took, posts
+	}
+	n := 100 / sample
+	two, twoPosts := destroy(1)
+	many, posts := destroy(n - 1)
+	t.Logf("wiped: two machines %s, %d POST /parlay; %d machines %s (%.3f x), %d POST /parlay", two.Round(time.Millisecond), twoPosts, n,
+		many.Round(time.Millisecond), float64(many)/float64(two), posts)
+	if many > two*3/2 {
+		t.Errorf("%d machines took %s, more than 1.5 times %s", n, many, two)
+	}
+	if posts > 2*n {
+		t.Errorf("%d POST /parlay are more than 2 a machine", posts)
 	}
 }

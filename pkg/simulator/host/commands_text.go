@@ -268,8 +268,11 @@ func cmdTr(c *call) int {
 	}
 	last := -1 // the byte before, for -s
 	return c.filter(func(b, out []byte) []byte {
-		if remove && in[0] && isZero(b) {
-			return out // a wiped disk: a lot of nothing
+		if remove && !squeeze && isZero(b) { // a wiped disk: a lot of nothing
+			if in[0] {
+				return out
+			}
+			return append(out, b...)
 		}
 		for _, x := range b {
 			hit := in[x]
