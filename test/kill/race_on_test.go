@@ -2,6 +2,6 @@
 
 package kill
 
-// every is which places of a long list are tried: each seventh. The race detector makes the
+// every is which places of a long list are tried, beside the events of a destroy: each seventh. The race detector makes the
 // simulator several times slower, and cannot look into the program that is killed.
 const every = 7
