@@ -58,10 +58,10 @@ func (d *disk) pieces(off int64, length int, f func(chunk, in int64, from, to in
 	return n
 }
 
-// readAt fills p from off as the host sees it and returns how much of the device was there.
-func (d *disk) readAt(p []byte, off int64) int { return d.read(p, off, true) }
+// readAt fills p from off as the host sees it; what lies behind the device stays as it is.
+func (d *disk) readAt(p []byte, off int64) { d.read(p, off, true) }
 
-// readPlatters is readAt past the cache.
+// readPlatters is readAt past the cache, and returns how much of the device was there.
 func (d *disk) readPlatters(p []byte, off int64) int { return d.read(p, off, false) }
 
 func (d *disk) read(p []byte, off int64, cached bool) int {
