@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -231,6 +232,27 @@ func (b *bench) rewrite(script string) string {
 	return strings.ReplaceAll(script, benchDir, b.dir)
 }
 
+// unprivileged has a command run as nobody where the tests run as root: whatever a script may
+// reach that it should not, it has no right to any device, to sysrq or to a reset of
+// the machine that runs the tests. dir becomes nobody's.
+func unprivileged(t *testing.T, c *exec.Cmd, dir string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return
+	}
+	const nobody = 65534
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(path, nobody, nobody)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+}
+
 // run runs a map's actions, as one after the other, until one fails.
 func (b *bench) run(m wire.Map, err error) wire.Log {
 	b.t.Helper()
@@ -242,6 +264,7 @@ func (b *bench) run(m wire.Map, err error) wire.Log {
 		_, text := script(b.t, a)
 		ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
 		c := exec.CommandContext(ctx, b.shell[0], append(b.shell[1:], "-c", b.rewrite(text))...)
+		unprivileged(b.t, c, b.dir)
 		out, err := c.CombinedOutput()
 		cancel()
 		e := wire.LogEntry{Task: a.Name, Entry: strings.ReplaceAll(string(out), b.dir, "")}

@@ -260,9 +260,13 @@ echo "tmpfs $D/var/lib/kubelet/pods/1/volumes/s tmpfs rw 0 0" >$D/proc/mounts; e
 			"another job":         {stubs + ": >$D/busy; ", "capplunder-error another job is still running on this host; if it does not end, restart the machine\n", ""},
 		} {
 			dir := t.TempDir()
+			if err := os.Chmod(filepath.Dir(dir), 0o711); err != nil {
+				t.Fatal(err)
+			}
 			body := strings.NewReplacer("/run/", dir+"/run/", "/var/", dir+"/var/", "/etc/", dir+"/etc/", "/proc/", dir+"/proc/").Replace(text)
 			cmd := exec.CommandContext(t.Context(), name[0], append(name[1:], "-c", "set -u; "+tt.before+body)...)
 			cmd.Env = []string{"PATH=/usr/bin:/bin", "D=" + dir}
+			unprivileged(t, cmd, dir)
 			out, err := cmd.CombinedOutput()
 			if got := strings.ReplaceAll(string(out), dir, "DIR"); got != tt.want || (err == nil) != strings.HasPrefix(tt.want, "capplunder-reset") {
 				t.Errorf("%s, %s: %v: %s", shell, what, err, got)
