@@ -93,6 +93,11 @@ func (r *run) delete(ctx context.Context, b batch, opts DeleteOptions, shown Pre
 	if err := r.part(ctx, b.clusters); err != nil {
 		return Result{}, err
 	}
+	for _, m := range r.machines {
+		if m.rec.ControlPlane && m.refused() != nil {
+			m.part.kept = m.key
+		}
+	}
 	if err := r.condemnClusters(ctx, b.clusters); err != nil {
 		return Result{}, err
 	}

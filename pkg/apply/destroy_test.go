@@ -225,6 +225,26 @@ func TestProtectedIsRefusedOthersGo(t *testing.T) {
 	})
 }
 
+// One control plane that is protected needs the others: none of them is wiped.
+func TestProtectedControlPlaneKeepsTheOthers(t *testing.T) {
+	bubble(t, simulator.Config{Machines: 4}, func(ctx context.Context, r *rack) {
+		if _, err := r.apply(ctx, ha("", 3, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.store.Protect(ctx, capi.ParseKey("cp2", "default"), true); err != nil {
+			t.Fatal(err)
+		}
+		res, err := r.destroy(ctx, apply.DeleteOptions{})
+		var safety *apply.SafetyError
+		if !errors.As(err, &safety) || res.Counts.Deleted != 1 || res.Counts.Failed != 3 || r.record("w1").Name != "" {
+			t.Fatalf("%+v %v", res.Counts, err)
+		}
+		if !r.record("cp1").Ready || len(r.state().Members) != 3 {
+			t.Error("the control planes are not what they were")
+		}
+	})
+}
+
 func TestPreviewShowsAndTouchesNothing(t *testing.T) {
 	bubble(t, simulator.Config{Machines: 3}, func(ctx context.Context, r *rack) {
 		if _, err := r.apply(ctx, fleet(2)); err != nil {

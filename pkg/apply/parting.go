@@ -22,7 +22,10 @@ type parting struct {
 	// nodes that stay.
 	planes, stays []capi.Record
 	workers       []*machine // that go
-	one           limiter    // control planes leave one at a time
+	// kept is a control plane machine that was to go and is refused, if there is one: the
+	// others stay with it, for its etcd needs them.
+	kept capi.Key
+	one  limiter // control planes leave one at a time
 	// turns are for workers: one for each control plane that is asked, which works on one
 	// thing at a time, so that nobody's limit runs while it waits for others.
 	turns limiter
@@ -119,6 +122,10 @@ func (m *machine) awaitWorkers(ctx context.Context) error {
 	if p == nil || !p.ending || !m.rec.ControlPlane || !m.rec.WipedAt.IsZero() {
 		return nil
 	}
+	force := m.del.ForceQuorum || m.del.ForceRemove
+	if p.kept.Name != "" && !force {
+		return &SafetyError{fmt.Sprintf("control plane Machine %s of its Cluster %s stays, and needs the others (--force-quorum deletes them all the same)", p.kept, p.key)}
+	}
 	for _, w := range p.workers {
 		err := wait.Until(ctx, m.spec("wait for the workers"), func(ctx context.Context) (string, error) {
 			select {
@@ -131,7 +138,7 @@ func (m *machine) awaitWorkers(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if w.stayed && !m.del.ForceQuorum && !m.del.ForceRemove {
+		if w.stayed && !force {
 			return &SafetyError{fmt.Sprintf("Machine %s of its Cluster %s stays, and so do its control planes (--force-quorum deletes them all the same)", w.key, p.key)}
 		}
 	}
