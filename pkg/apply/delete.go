@@ -199,7 +199,7 @@ func (m *machine) remove(ctx context.Context) error {
 		}
 	}
 	m.partOnce.Do(func() { close(m.parted) })
-	said := "it was blank"
+	said, back := "it was blank", "is back in the pool"
 	if !m.rec.WipedAt.IsZero() {
 		said = "wiped"
 		if m.del.Wiped != nil {
@@ -212,6 +212,7 @@ func (m *machine) remove(ctx context.Context) error {
 	case m.reached(event.StepReturn):
 	case m.del.NoWait:
 		said += "; its return to the pool was not waited for"
+		back = "was given back"
 	default:
 		if err := m.awaitReturn(ctx); err != nil {
 			return err
@@ -220,7 +221,7 @@ func (m *machine) remove(ctx context.Context) error {
 	if err := m.forget(ctx, said); err != nil {
 		return err
 	}
-	m.note(ctx, capi.EventNormal, capi.ReasonDelete, fmt.Sprintf("Machine %s is back in the pool (%s)", m.rec.MAC, said))
+	m.note(ctx, capi.EventNormal, capi.ReasonDelete, fmt.Sprintf("Machine %s %s (%s)", m.rec.MAC, back, said))
 	return nil
 }
 

@@ -154,7 +154,7 @@ func (m *machine) drain(ctx context.Context, plane capi.Record, node string) err
 	if err != nil {
 		return &MachineError{
 			Key: m.key, Step: event.StepDrain, Err: fmt.Errorf("drain node %s: %w; nothing was wiped", node, err),
-			Next: m.run.opts.Resume + " --skip-drain    # deletes it all the same",
+			Next: fmt.Sprintf("capplunder delete machine %s -n %s --skip-drain    # deletes it all the same", m.key.Name, m.key.Namespace),
 		}
 	}
 	return nil
